@@ -1,0 +1,40 @@
+# Every daily action. `make help` lists them.
+PYTHON ?= python3
+BOOTSTRAP = $(PYTHON) native/bootstrap.py
+DEV = $(BOOTSTRAP) python
+
+.DEFAULT_GOAL := help
+.PHONY: help run ask smoke test lint format types openapi clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+
+run: ## set everything up, start the stack, answer a sample question (SOURCE=dir: your own documents)
+	@$(BOOTSTRAP) run
+
+ask: ## ask the running stack: make ask Q="How do I create a VPC?"
+	@$(BOOTSTRAP) ask "$(Q)"
+
+smoke: ## start a stack on free ports, ask three questions, check citations, print figures as JSON
+	@$(BOOTSTRAP) smoke
+
+test: lint types ## everything: linters, types, import rules, unit and end-to-end tests
+	@$(DEV) -m pytest
+
+lint: ## ruff and the import rules
+	@$(DEV) -m ruff check .
+	@$(DEV) -m ruff format --check .
+	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
+
+types: ## mypy, strict
+	@$(DEV) tests/check_types.py
+
+format: ## let ruff format and fix what it can
+	@$(DEV) -m ruff format .
+	@$(DEV) -m ruff check --fix .
+
+openapi: ## write each service's openapi.json anew
+	@$(DEV) tests/openapi.py
+
+clean: ## remove this checkout's state (index, keys, logs); the shared cache stays
+	rm -rf .capstan

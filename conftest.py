@@ -1,0 +1,42 @@
+"""Fixtures for every test of the repository."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+
+SECRET = "test-secret-of-at-least-32-characters"
+Serve = Callable[[Any], Awaitable[str]]
+
+
+@pytest.fixture
+def identity_secret() -> str:
+    """The signing secret that tests share."""
+    return SECRET
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serve an ASGI app on a free port of this machine: `url = await serve(app)`."""
+    running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+
+    async def start(app: Any) -> str:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server._serve([listener]))
+        running.append((server, task))
+        while not server.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, task in reversed(running):
+        server.should_exit = True
+        await task

@@ -1,0 +1,232 @@
+"""Prepares this machine for Capstan without containers, then runs a command in the prepared environment.
+
+Runs on a bare Python 3.11+ (standard library only). Each environment is a venv keyed by the hash of
+what it holds, kept in the cache directory and shared by all checkouts, so that only the first start pays.
+
+    python3 native/bootstrap.py run|ask|smoke|test|…   (see the Makefile)
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path(
+    os.environ.get("CAPSTAN_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "capstan"
+)
+SOURCES = [*sorted(ROOT.glob("services/*/src")), ROOT / "training-jobs/src", ROOT / "native/src"]
+TORCH_INDEX = "TORCH_INDEX_URL"
+
+
+class SetupError(Exception):
+    """Something the user has to change; the message says what."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A venv: requirement files, installed one after the other; `on` names environments it builds upon."""
+
+    name: str
+    requirements: tuple[str, ...]
+    on: tuple[str, ...] = ()
+    check: str = ""
+    """Python code that fails when the environment cannot work on this machine."""
+
+
+_SERVICES = ("gateway", "generator", "retriever", "reranker")
+_TORCH_CHECK = "import torch"
+ENVIRONMENTS = {
+    e.name: e
+    for e in (
+        Environment("services", tuple(f"services/{name}/requirements.txt" for name in _SERVICES), check=_TORCH_CHECK),
+        Environment(
+            "worker",
+            ("services/vllm-worker/requirements.txt", "services/vllm-worker/requirements-engine.txt"),
+            check=_TORCH_CHECK,
+        ),
+        Environment("jobs", ("training-jobs/requirements/corpus.txt",)),
+        Environment("dev", ("native/requirements-dev.txt",), on=("services", "jobs")),
+    )
+}
+
+_say_lock = threading.Lock()
+_started = time.monotonic()
+
+
+def say(text: str) -> None:
+    """One line of progress, with the seconds since the start."""
+    with _say_lock:
+        print(f"[{time.monotonic() - _started:5.0f} s] {text}", flush=True)
+
+
+def directory(environment: Environment) -> Path:
+    """Where the environment lives: its name and the hash of everything that went into it."""
+    digest = hashlib.sha256(sys.version.encode())
+    for name in environment.requirements:
+        digest.update((ROOT / name).read_bytes())
+    for base in environment.on:
+        digest.update(str(directory(ENVIRONMENTS[base])).encode())
+    return CACHE / "envs" / f"{environment.name}-{digest.hexdigest()[:16]}"
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of a named environment."""
+    return directory(ENVIRONMENTS[name]) / "bin/python"
+
+
+def ensure(name: str) -> Path:
+    """Build the environment if it is not there yet. Raises `SetupError`."""
+    environment = ENVIRONMENTS[name]
+    for base in environment.on:
+        ensure(base)
+    target = directory(environment)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another checkout may be building the same one
+        if not (target / "complete").exists():
+            _build(environment, target)
+    return target / "bin/python"
+
+
+def _build(environment: Environment, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)  # an interrupted build
+    log = target.parent / f"{environment.name}.log"
+    began = time.monotonic()
+    say(f"{environment.name} environment: installing (first time only; log: {log})")
+    with log.open("w") as output:
+        _run([sys.executable, "-m", "venv", str(target)], output, environment.name, log)
+        python = str(target / "bin/python")
+        pip = [python, "-m", "pip", "install", "--no-deps", "--no-input", "--progress-bar", "off"]
+        if index := os.environ.get(TORCH_INDEX):
+            pip += ["--extra-index-url", index]
+        for requirements in environment.requirements:  # one by one: a file may be in pip's hash-checking mode
+            _run([*pip, "-r", str(ROOT / requirements)], output, environment.name, log)
+        _build_upon(environment, target)
+        if environment.check:
+            _check(environment, python, output)
+    (target / "complete").touch()
+    say(f"{environment.name} environment: ready after {time.monotonic() - began:.0f} s")
+
+
+def _build_upon(environment: Environment, target: Path) -> None:
+    """Let the environment see its bases' packages behind its own."""
+    places = [str(_site_packages(directory(ENVIRONMENTS[base]))) for base in environment.on]
+    (_site_packages(target) / "capstan-bases.pth").write_text("\n".join(places) + "\n")
+
+
+def _site_packages(venv: Path) -> Path:
+    return venv / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+
+def _check(environment: Environment, python: str, output: object) -> None:
+    if subprocess.run([python, "-c", environment.check], stdout=output, stderr=output).returncode:
+        raise SetupError(
+            f"the {environment.name} environment has a PyTorch that does not run here: "
+            f"set {TORCH_INDEX} to PyTorch's index of CPU wheels and run this again"
+        )
+
+
+def _run(command: list[str], output: object, what: str, log: Path) -> None:
+    process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    began = time.monotonic()
+    while True:
+        try:
+            status = process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            say(f"{what} environment: still installing ({time.monotonic() - began:.0f} s)")
+        else:
+            break
+    if status:
+        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
+        raise SetupError(f"the {what} environment could not be installed; the end of {log}:\n  " + "\n  ".join(last))
+
+
+def build_corpus() -> None:
+    """Build the documents (a no-op when they are current). Raises `SetupError`."""
+    command = [str(python_of("jobs")), "-m", "capstan.jobs.corpus", "build"]
+    command += ["--recipe", str(ROOT / "training-jobs/recipes/corpus.yaml"), "--out", str(corpus_directory())]
+    if source := os.environ.get("SOURCE"):
+        command += ["--source", str(Path(source).expanduser().absolute())]
+    if subprocess.run(command, env=process_environment(), stdin=subprocess.DEVNULL).returncode:
+        raise SetupError("the documents could not be prepared; see the lines above")
+
+
+def corpus_directory() -> Path:
+    """Where the documents lie: one place for the recipe's, one for each folder of the user's own."""
+    source = os.environ.get("SOURCE")
+    if not source:
+        return CACHE / "corpus" / "recipe"
+    resolved = str(Path(source).expanduser().absolute())
+    return CACHE / "corpus" / f"source-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}"
+
+
+def process_environment() -> dict[str, str]:
+    """The environment in which every part runs: sources on the path, interpreters and directories by name."""
+    names = {f"CAPSTAN_NATIVE_{name.upper()}_PYTHON": str(python_of(name)) for name in ("services", "worker", "jobs")}
+    return {
+        **os.environ,
+        **names,
+        "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
+        "PYTHONUNBUFFERED": "1",
+        "CAPSTAN_CACHE_DIR": str(CACHE),
+        "CAPSTAN_NATIVE_ROOT": str(ROOT),
+        "CAPSTAN_NATIVE_CORPUS_DIR": str(corpus_directory()),
+    }
+
+
+def prepare(environments: list[str], *, documents: bool) -> None:
+    """Build environments, and the documents as soon as their job can run, side by side. Raises `SetupError`."""
+    with ThreadPoolExecutor() as pool:
+        pending = [pool.submit(ensure, name) for name in environments if name != "jobs"]
+        if "jobs" in environments:
+            ensure("jobs")
+        if documents:
+            build_corpus()
+        for future in pending:
+            future.result()
+
+
+def main() -> None:
+    """Prepare what the command needs, then become it."""
+    command, *arguments = sys.argv[1:] or ["help"]
+    needs = {
+        "run": (["services", "worker", "jobs"], True),
+        "smoke": (["services", "worker", "jobs"], True),
+        "ask": (["services"], False),
+        "python": (["services", "worker", "jobs", "dev"], False),
+    }
+    if command not in needs:
+        print(__doc__)
+        sys.exit(2)
+    if sys.version_info < (3, 11):  # noqa: UP036 - a newcomer may have an older one
+        raise SetupError(
+            f"Capstan needs Python 3.11 or newer, this is {sys.version.split()[0]}: run make PYTHON=python3.11 …"
+        )
+    environments, documents = needs[command]
+    prepare(environments, documents=documents)
+    variables = process_environment()
+    variables["CAPSTAN_NATIVE_SETUP_S"] = f"{time.monotonic() - _started:.1f}"
+    if command == "python":  # the developers' interpreter, with every package but vLLM's
+        argv = [str(python_of("dev")), *arguments]
+    else:
+        argv = [str(python_of("services")), "-m", "capstan.native", command, *arguments]
+    os.execve(argv[0], argv, variables)  # noqa: S606 - become the command
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped; what was installed stays and is reused", file=sys.stderr)
+        sys.exit(130)

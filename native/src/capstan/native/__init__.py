@@ -1,0 +1,1 @@
+"""Runs the whole stack on one machine, without containers: `make run`, `make ask`, `make smoke`."""

@@ -1,0 +1,45 @@
+"""`python -m capstan.native run | smoke | ask QUESTION`."""
+
+import argparse
+import asyncio
+import shutil
+import sys
+
+from capstan.common.settings import die, load
+from capstan.native.ask import AskFailed, ask
+from capstan.native.console import Console
+from capstan.native.run import run, smoke
+from capstan.native.settings import NativeSettings
+from capstan.native.stack import StackError, api_key, free_ports, running_gateway
+
+
+def main() -> None:
+    """Command line entry point."""
+    parser = argparse.ArgumentParser(prog="capstan-native")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="start the stack and stay in the foreground")
+    commands.add_parser("smoke", help="start a stack on free ports, ask, check, stop")
+    commands.add_parser("ask", help="ask the running stack").add_argument("question")
+    arguments = parser.parse_args()
+    settings = load(NativeSettings)
+    try:
+        if arguments.command == "run":
+            sys.exit(asyncio.run(run(settings)))
+        if arguments.command == "smoke":
+            sys.exit(asyncio.run(smoke(_apart(settings))))
+        if not arguments.question.strip():
+            die('ask something: make ask Q="How do I create a VPC?"')
+        asyncio.run(ask(running_gateway(settings), api_key(settings), arguments.question, Console()))
+    except (StackError, AskFailed) as error:
+        die(str(error))
+
+
+def _apart(settings: NativeSettings) -> NativeSettings:
+    """Free ports and a state of its own, made anew, so that a running stack is not touched."""
+    state = settings.state / "smoke"
+    shutil.rmtree(state, ignore_errors=True)
+    return free_ports(settings.model_copy(update={"state_dir": state}))
+
+
+if __name__ == "__main__":
+    main()

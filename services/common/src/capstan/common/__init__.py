@@ -1,0 +1,1 @@
+"""What every Capstan service shares. It imports no service and knows no domain type."""

@@ -1,0 +1,107 @@
+"""The frame of a service: health, metrics, ids, errors and limits around its own routes."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from starlette.exceptions import HTTPException
+
+from capstan.common import telemetry
+from capstan.common.errors import ApiError, error_body, from_http_exception
+from capstan.common.health import Lifecycle, Ready
+from capstan.common.identity import IDENTITY_HEADER, Identity, InvalidIdentity, Signer
+from capstan.common.middleware import BodyLimit, Observe
+from capstan.common.settings import ServiceSettings
+
+log = logging.getLogger("capstan.app")
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    service: str,
+    *,
+    settings: ServiceSettings,
+    ready: Ready,
+    registry: CollectorRegistry,
+    lifespan: Lifespan | None = None,
+    max_body_bytes: int = 4 * 1024 * 1024,
+) -> FastAPI:
+    """A FastAPI application with everything that is the same in each service.
+
+    `ready` returns None or what the service waits for; `registry` holds the service's metrics.
+    """
+    app = FastAPI(title=f"Capstan {service}", version="0.1.0", lifespan=lifespan)
+    app.state.lifecycle = Lifecycle(ready)
+    app.state.signer = Signer(settings.identity_secret.get_secret_value())
+    ProcessCollector(registry=registry)
+    _add_operations(app, registry)
+    _add_error_handlers(app)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(Observe, service=service, registry=registry)
+    telemetry.instrument(app)
+    return app
+
+
+async def require_identity(request: Request) -> Identity:
+    """FastAPI dependency: the signed identity of the request, or 401."""
+    signer: Signer = request.app.state.signer
+    try:
+        return signer.verify(request.headers.get(IDENTITY_HEADER))
+    except InvalidIdentity as error:
+        raise ApiError(401, "invalid_identity", str(error)) from None
+
+
+def _add_operations(app: FastAPI, registry: CollectorRegistry) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"])
+    async def readyz() -> JSONResponse:
+        """The service can do its work; 503 says what it waits for."""
+        waiting_for = app.state.lifecycle.waiting_for()
+        if waiting_for is None:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "waiting_for": waiting_for}, status_code=503)
+
+    @app.get("/metrics", tags=["operations"], response_class=Response)
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    def respond(error: ApiError) -> JSONResponse:
+        return JSONResponse(error.body(), status_code=error.status_code, headers=error.headers)
+
+    async def on_http(_: Request, error: Any) -> JSONResponse:
+        return respond(from_http_exception(error))
+
+    async def on_invalid(_: Request, error: Any) -> JSONResponse:
+        return respond(_validation_error(error))
+
+    async def on_crash(_: Request, error: Exception) -> JSONResponse:
+        log.error("unhandled error", exc_info=error)
+        return JSONResponse(
+            error_body("internal error; the log has it under this request id", "server_error", "internal_error"), 500
+        )
+
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_crash)
+
+
+def _validation_error(error: RequestValidationError) -> ApiError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if part != "body"]
+    if first["type"] == "json_invalid":
+        return ApiError(400, "invalid_json", f"the request body is not valid JSON: {first['ctx']['error']}")
+    param = ".".join(path) or None
+    return ApiError(400, "invalid_request", f"{param or 'body'}: {first['msg']}", param=param)

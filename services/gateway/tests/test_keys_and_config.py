@@ -1,0 +1,141 @@
+"""API keys, internal identities, and configuration mistakes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capstan.common.identity import Identity, Signer
+from capstan.gateway.auth import Authenticator, add_key
+from capstan.gateway.config import ConfigError, read_keys, read_models
+from capstan.gateway.outcome import Refusal
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer acme-1.wrong", "Bearer nobody.x", "Basic acme-1.x", "Bearer acme-1", "Bearer ü.ü"],
+)
+async def test_a_wrong_key_is_401_and_reaches_nothing(gateway: Any, authorization: str) -> None:
+    setup = await gateway()
+    response = await setup.chat(headers={"authorization": authorization.encode("latin-1")})
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert not setup.upstream.requests
+
+
+async def test_no_key_says_how_to_send_one(gateway: Any) -> None:
+    setup = await gateway()
+    response = await setup.chat(headers={"x-nothing": "1"})
+    assert "Authorization: Bearer" in response.json()["error"]["message"]
+
+
+async def test_the_generator_calls_models_in_its_tenants_name(gateway: Any, identity_secret: str) -> None:
+    setup = await gateway(tenant={"requests_per_minute": 1})
+    token = Signer(identity_secret).sign(Identity("acme", "generator"))
+    for _ in range(3):  # not counted as requests of the tenant, its tokens are
+        assert (await setup.chat(headers={"x-capstan-identity": token})).status_code == 200
+    assert await setup.metric('capstan_gateway_tokens_total{model="m",tenant="acme",type="output"}') == 21
+
+
+@pytest.mark.parametrize(
+    ("tenant", "service", "secret"),
+    [
+        ("acme", "retriever", None),
+        ("nobody", "generator", None),
+        ("acme", "generator", "another-secret-of-at-least-32-chars"),
+    ],
+)
+async def test_other_identities_do_not(
+    gateway: Any, identity_secret: str, tenant: str, service: str, secret: str | None
+) -> None:
+    setup = await gateway()
+    token = Signer(secret or identity_secret).sign(Identity(tenant, service))
+    assert (await setup.chat(headers={"x-capstan-identity": token})).status_code == 401
+
+
+def test_an_identity_expires(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.yaml", "acme")
+    old = Signer("s" * 32, ttl_s=10, now=lambda: 1000.0).sign(Identity("acme", "generator"))
+    authenticator = Authenticator(read_keys(tmp_path / "keys.yaml"), Signer("s" * 32, now=lambda: 1010.0))
+    with pytest.raises(Refusal, match="expired"):
+        authenticator.authenticate([(b"x-capstan-identity", old.encode())])
+
+
+def test_a_new_key_works_and_only_its_hash_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    first, second = add_key(path, "acme"), add_key(path, "acme")
+    stored = path.read_text()
+    assert first.split(".")[1] not in stored
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    authenticator = Authenticator(read_keys(path), Signer("s" * 32))
+    for key in (first, second):
+        assert authenticator.authenticate([(b"authorization", f"Bearer {key}".encode())]).tenant == "acme"
+
+
+GOOD_MODELS = "pools: {p: {urls: ['http://x']}}\nmodels: {m: {pool: p}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("pools: {p: {urls: ['http://x'], max_conccurrent: 3}}\nmodels: {m: {pool: p}}", "max_conccurrent"),
+        ("pools: {p: {urls: ['http://x']}}\nmodels: {m: {pool: q}}", "'q'"),
+        ("pools: {p: {urls: ['nowhere']}}\nmodels: {m: {pool: p}}", "pools.p.urls"),
+        ("pools: {p: {urls: ['http://${NOT_SET_ANYWHERE}']}}\nmodels: {m: {pool: p}}", "NOT_SET_ANYWHERE"),
+        ("pools: [", "expected"),
+        ("", "pools"),
+    ],
+)
+def test_a_mistake_in_models_yaml_is_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"models\.yaml") as error:
+        read_models(path)
+    assert says in str(error.value)
+
+
+def _start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "models.yaml").write_text(GOOD_MODELS)
+    variables = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "CAPSTAN_IDENTITY_SECRET": "s" * 32,
+        "CAPSTAN_GATEWAY_MODELS_FILE": str(tmp_path / "models.yaml"),
+        "CAPSTAN_GATEWAY_KEYS_FILE": str(tmp_path / "keys.yaml"),
+        **environment,
+    }
+    command = [sys.executable, "-m", "capstan.gateway"]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+
+
+def test_start_up_mistakes_are_one_line_each_and_exit_2(tmp_path: Path) -> None:
+    done = _start(tmp_path, CAPSTAN_GATEWAY_PROT="8000", CAPSTAN_GATEWAY_PORT="99999", CAPSTAN_LOG_LEVEL="loud")
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "CAPSTAN_GATEWAY_PROT",
+        "CAPSTAN_LOG_LEVEL",
+        "CAPSTAN_GATEWAY_PORT",
+    ]
+    assert "did you mean CAPSTAN_GATEWAY_PORT?" in lines[0]
+
+
+def test_a_missing_keys_file_is_named(tmp_path: Path) -> None:
+    done = _start(tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "keys.yaml: No such file" in done.stderr
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    import socket
+
+    add_key(tmp_path / "keys.yaml", "acme")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = _start(tmp_path, CAPSTAN_GATEWAY_PORT=str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "CAPSTAN_GATEWAY_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
