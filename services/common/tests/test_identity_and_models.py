@@ -36,7 +36,7 @@ def test_another_secret_and_a_changed_token_are_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "smollm2", "package:", "package:unknown", "ftp:x", "hf:no-organisation"])
 def test_a_bad_reference_says_what_is_accepted(text: str) -> None:
-    with pytest.raises(ModelError, match="package:|known ones|hf:<org>"):
+    with pytest.raises(ModelError, match=r"package:|known ones|hf:<org>"):
         ModelRef.parse(text)
 
 

@@ -151,7 +151,7 @@ async def _load_documents(settings: NativeSettings) -> None:
 
 def _documents(settings: NativeSettings) -> int:
     manifest = json.loads((settings.corpus_dir / "manifest.json").read_text())
-    return int(manifest["documents"])
+    return int(manifest["total"]["documents"])
 
 
 def _note_first_answer(timings: Timings) -> None:

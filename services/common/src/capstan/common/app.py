@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from starlette.exceptions import HTTPException
 
 from capstan.common import telemetry
+from capstan.common.disconnect import ClientGone
 from capstan.common.errors import ApiError, error_body, from_http_exception
 from capstan.common.health import Lifecycle, Ready
 from capstan.common.identity import IDENTITY_HEADER, Identity, InvalidIdentity, Signer
@@ -93,6 +94,10 @@ def _add_error_handlers(app: FastAPI) -> None:
             error_body("internal error; the log has it under this request id", "server_error", "internal_error"), 500
         )
 
+    async def on_gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it; the log and the metrics do
+
+    app.add_exception_handler(ClientGone, on_gone)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(Exception, on_crash)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from capstan.common.context import REQUEST_ID_HEADER, accept_request_id
+from capstan.common.disconnect import ClientGone, until_disconnect
 from capstan.common.errors import error_body
 from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
 from capstan.common.middleware import too_large
@@ -32,10 +33,6 @@ PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _FORWARDED = frozenset({b"accept", b"user-agent", b"traceparent", b"tracestate"})
 _REQUEST_ID = REQUEST_ID_HEADER.encode()
-
-
-class _ClientGone(Exception):
-    """The client closed its connection."""
 
 
 @dataclass(slots=True)
@@ -91,7 +88,7 @@ class ModelEndpoint:
             await self._serve(exchange)
         except Refusal as refusal:
             await self._refuse(exchange, refusal)
-        except _ClientGone:
+        except ClientGone:
             record.outcome = Outcome.CLIENT_CLOSED
         except Exception:
             log.exception("unhandled error", extra={"request_id": record.request_id})
@@ -114,7 +111,7 @@ class ModelEndpoint:
         record.metered = not pool.config.internal
         tokens = request.reserve(model.default_output_tokens) if record.metered else 0
         with self._reserved(exchange, principal, request, tokens), request_span(exchange.scope, record):
-            await self._watched(exchange, self._admit_and_relay(exchange, principal, request, pool))
+            await until_disconnect(exchange.receive, self._admit_and_relay(exchange, principal, request, pool))
 
     @contextmanager
     def _reserved(
@@ -133,30 +130,6 @@ class ModelEndpoint:
                 record.usage = tap.usage or (Usage(request.prompt_tokens, tap.events) if tap.events else None)
             used = record.usage.total if record.usage and record.metered else 0
             self._quota.settle(reservation, used, count_request=counts)
-
-    async def _watched(self, exchange: _Exchange, work: Coroutine[None, None, None]) -> None:
-        """Run `work` and cancel it the moment the client goes away, in whatever phase it is."""
-        task = asyncio.current_task()
-        assert task is not None
-        gone = False
-
-        async def watch() -> None:
-            nonlocal gone
-            while (await exchange.receive())["type"] != "http.disconnect":
-                pass
-            gone = True
-            task.cancel()
-
-        watcher = asyncio.create_task(watch())
-        try:
-            await work
-        except asyncio.CancelledError:
-            if not gone:
-                raise
-            task.uncancel()
-            raise _ClientGone from None
-        finally:
-            watcher.cancel()
 
     async def _admit_and_relay(
         self, exchange: _Exchange, principal: Principal, request: ParsedRequest, pool: PoolState
@@ -265,7 +238,7 @@ class ModelEndpoint:
         while True:
             message = await exchange.receive()
             if message["type"] == "http.disconnect":
-                raise _ClientGone
+                raise ClientGone
             piece = message.get("body", b"")
             size += len(piece)
             if size > self._max_body_bytes:

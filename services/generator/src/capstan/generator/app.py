@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import Receive, Scope, Send
 
 from capstan.common.app import create_app, require_identity
 from capstan.common.context import request_id
+from capstan.common.disconnect import ClientGone, until_disconnect
 from capstan.common.errors import ApiError, error_body
 from capstan.common.http import service_client
 from capstan.common.identity import IDENTITY_HEADER, Identity
@@ -80,16 +82,26 @@ def create_generator(settings: GeneratorSettings) -> FastAPI:
             IDENTITY_HEADER: request.app.state.signer.sign(Identity(identity.tenant, "generator")),
         }
         tokens = body.answer_tokens(settings.answer_tokens, settings.context_tokens // 2)
-        answer = await answerer.prepare(body.question(), tokens, headers)
+        preparing = answerer.prepare(body.question(), tokens, headers)
+        answer = await until_disconnect(request.receive, preparing)
         text = answerer.stream(answer, body.options(tokens), headers)
         form = ChatFormat(id=f"chatcmpl-{request_id.get()}", created=int(time.time()), model=settings.model_name)
         if body.stream:
             wants_usage = bool(body.stream_options and body.stream_options.include_usage)
             events = _events(answer, text, form, metrics, include_usage=wants_usage)
-            return StreamingResponse(events, media_type="text/event-stream", headers=_SSE_HEADERS)
-        return await _whole(answer, text, form, metrics)
+            return EventStream(events, media_type="text/event-stream", headers=_SSE_HEADERS)
+        return await until_disconnect(request.receive, _whole(answer, text, form, metrics))
 
     return app
+
+
+class EventStream(StreamingResponse):
+    """A stream that stops with its client, also while the model is silent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events until they end or the client goes away."""
+        with suppress(ClientGone):
+            await until_disconnect(receive, self.stream_response(send))
 
 
 async def _whole(answer: Answer, text: AsyncGenerator[str, None], form: ChatFormat, metrics: _Metrics) -> JSONResponse:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from capstan.generator.evidence import Passage
 from capstan.generator.text import best_quote, end_of_sentence, support, words
 
-_MARKER = re.compile(r"[ \t]*\[\s*(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]")
-_OPEN_MARKER = re.compile(r"[ \t]*\[[\s\d,;]{0,24}$|[ \t]+$")
+_MARKER = re.compile(r"[ \t]*\[ ?(\d{1,3}(?: ?[,;] ?\d{1,3}){0,7}) ?\]")
+_OPEN_MARKER = re.compile(r"[ \t]*\[[ \d,;]{0,48}$|[ \t]+$")
 _MIN_WORDS = 3
 """A sentence of fewer content words is too short to be attributed to a passage by its words."""
 
@@ -47,6 +47,8 @@ class CitationBinder:
         self._pending = ""
         self._sentence = ""
         self._named: list[int] = []
+        self._in_code = False
+        self._last = ""
         self._words = [frozenset(words(f"{p.place}\n{p.text}")) for p in self.passages]
 
     def feed(self, delta: str) -> str:
@@ -84,13 +86,15 @@ class CitationBinder:
             self._named += [int(n) for n in re.findall(r"\d+", marker.group(1))]
             position = marker.end()
         self._take_plain(ready[position:])
+        self._in_code ^= bool(ready.count("`") % 2)
+        self._last = ready[-1:] or self._last
 
     def _is_citation(self, marker: re.Match[str], ready: str) -> bool:
         """Tell `[1]` from `argv[1]`: code and indexing stay text."""
-        before = self.text + ready[: marker.start()]
-        if before.count("`") % 2:
+        before = ready[: marker.start()]
+        if self._in_code ^ before.count("`") % 2:
             return False
-        attached = marker.group().startswith("[") and before[-1:].isalnum()
+        attached = marker.group().startswith("[") and (before[-1:] or self._last).isalnum()
         numbers = [int(n) for n in re.findall(r"\d+", marker.group(1))]
         return not attached or all(1 <= n <= len(self.passages) for n in numbers)
 

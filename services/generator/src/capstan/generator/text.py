@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 _WORD = re.compile(r"[A-Za-z0-9_]+(?:[-.'][A-Za-z0-9_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*(?=\s)|\n+")
-_ABBREVIATIONS = ("e.g.", "i.e.", "etc.", "vs.", "cf.", "fig.", "no.", "approx.")
+_ABBREVIATION = re.compile(r"(?:^|[\s(])(?:e\.g|i\.e|etc|vs|cf|fig|no|approx)\.$", re.IGNORECASE)
 _STOP = frozenset(
     re.findall(
         r"\w+",
@@ -36,7 +36,7 @@ def end_of_sentence(text: str) -> int | None:
     """
     for match in _SENTENCE_END.finditer(text):
         end = match.end()
-        if match.group().startswith("\n") or not text[:end].lower().endswith(_ABBREVIATIONS):
+        if match.group().startswith("\n") or not _ABBREVIATION.search(text[:end]):
             return end
     return None
 
