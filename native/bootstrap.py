@@ -104,7 +104,7 @@ def _build(environment: Environment, target: Path) -> None:
     with log.open("w") as output:
         _run([sys.executable, "-m", "venv", str(target)], output, environment.name, log)
         python = str(target / "bin/python")
-        pip = [python, "-m", "pip", "install", "--no-deps", "--no-input", "--progress-bar", "off"]
+        pip = [python, "-m", "pip", "install", "--no-deps", "--no-input", "--no-compile", "--progress-bar", "off"]
         if index := os.environ.get(TORCH_INDEX):
             pip += ["--extra-index-url", index]
         for requirements in environment.requirements:  # one by one: a file may be in pip's hash-checking mode
