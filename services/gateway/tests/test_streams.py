@@ -11,7 +11,7 @@ from fake_upstream import delta, start_stream
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.gateway.relay import StreamTap, Usage
+from capstan.gateway.tap import StreamTap, Usage
 
 
 def _events(text: str) -> list[Any]:

@@ -7,8 +7,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from capstan.gateway.outcome import Outcome
-from capstan.gateway.relay import Usage
 from capstan.gateway.routing import Router
+from capstan.gateway.tap import Usage
 
 log = logging.getLogger("capstan.gateway.request")
 

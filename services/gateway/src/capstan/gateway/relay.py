@@ -1,99 +1,86 @@
-"""The response on its way to the client: the upstream's bytes, and a tap that reads usage from them.
+"""The response on its way to the client: the upstream's bytes, chunk by chunk."""
 
-Server-sent events: WHATWG HTML, section 9.2. OpenAI streams end with `data: [DONE]`.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import asyncio
 
 import orjson
 
 from capstan.common.errors import error_body
+from capstan.gateway.exchange import Exchange, Headers
+from capstan.gateway.outcome import Outcome, Refusal
+from capstan.gateway.request import ParsedRequest
+from capstan.gateway.tap import StreamTap, Usage
+from capstan.gateway.upstream import Connection, UpstreamError
 
-DONE = b"data: [DONE]"
-_DATA = b"data:"
-_EVENT_END = b"\n\n"
-_USAGE = b'"usage":'
-
-
-@dataclass(slots=True)
-class Usage:
-    """Tokens of one request."""
-
-    prompt: int = 0
-    completion: int = 0
-
-    @property
-    def total(self) -> int:
-        """Prompt and completion tokens together."""
-        return self.prompt + self.completion
-
-    @classmethod
-    def from_body(cls, body: Any) -> "Usage | None":
-        """Read the `usage` object of a response or a chunk, if it has one."""
-        usage = body.get("usage") if isinstance(body, dict) else None
-        if not isinstance(usage, dict):
-            return None
-        return cls(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+_KEPT = (b"content-type", b"retry-after", b"cache-control")
+"""The upstream's headers that concern the client."""
 
 
-class StreamTap:
-    """Sees every event of a stream pass, in whole events, and remembers usage.
+async def relay(exchange: Exchange, request: ParsedRequest, connection: Connection, idle_s: float) -> None:
+    """Pass the response on. `idle_s` bounds the silence between two pieces. Raises `Refusal` before the first byte."""
+    if request.stream and connection.status == 200:
+        await _stream(exchange, request, connection, idle_s)
+    else:
+        await _whole(exchange, connection, idle_s)
 
-    The gateway asks the upstream for a usage event in every stream; the client gets it only if it
-    asked for it too (`forward_usage`).
-    """
 
-    def __init__(self, *, forward_usage: bool) -> None:
-        self._forward_usage = forward_usage
-        self._rest = b""
-        self.usage: Usage | None = None
-        self.events = 0
-        self.done = False
+async def _stream(exchange: Exchange, request: ParsedRequest, connection: Connection, idle_s: float) -> None:
+    record = exchange.record
+    tap = exchange.tap = StreamTap(forward_usage=request.forward_usage)
+    await exchange.start(200, [*_kept(connection.headers), (b"x-accel-buffering", b"no")])
+    try:
+        while data := await _read(connection, idle_s):
+            if out := tap.feed(data):
+                await exchange.send({"type": "http.response.body", "body": out, "more_body": True})
+        record.outcome = Outcome.COMPLETED if tap.done else Outcome.UPSTREAM_DIED
+        reason = "it ended its answer early"
+    except UpstreamError as error:
+        record.outcome, reason = Outcome.UPSTREAM_DIED, str(error)
+    except TimeoutError:
+        record.outcome, reason = Outcome.UPSTREAM_TIMEOUT, f"it sent nothing for {idle_s:g} s"
+    last = b"" if tap.done else error_event(f"the answer broke off: {reason}", record.outcome)
+    await exchange.send({"type": "http.response.body", "body": last})
 
-    def feed(self, data: bytes) -> bytes:
-        """Bytes from the upstream in, whole events for the client out."""
-        if self._rest:
-            data = self._rest + data
-        whole, self._rest = self._split(data)
-        self.events += whole.count(_DATA)
-        if DONE in whole:
-            self.done = True
-            self.events -= 1
-        if _USAGE in whole:
-            return b"".join(event for event in self._events(whole) if self._keep(event))
-        return whole
 
-    @staticmethod
-    def _split(data: bytes) -> tuple[bytes, bytes]:
-        if data.endswith(_EVENT_END):
-            return data, b""
-        end = data.rfind(_EVENT_END)
-        return (b"", data) if end < 0 else (data[: end + 2], data[end + 2 :])
-
-    @staticmethod
-    def _events(whole: bytes) -> Iterator[bytes]:
-        for event in whole.split(_EVENT_END):
-            if event:
-                yield event + _EVENT_END
-
-    def _keep(self, event: bytes) -> bool:
-        """Whether the client gets this event; notes its usage."""
-        if _USAGE not in event or not event.startswith(_DATA):
-            return True
-        try:
-            chunk = orjson.loads(event[len(_DATA) :])
-        except orjson.JSONDecodeError:
-            return True
-        usage = Usage.from_body(chunk)
-        if usage is None:
-            return True
-        self.usage = usage
-        self.events -= not chunk.get("choices")
-        return bool(chunk.get("choices")) or self._forward_usage
+async def _whole(exchange: Exchange, connection: Connection, idle_s: float) -> None:
+    """Read the body whole before passing it on, so that a failure is an error and not half an answer."""
+    record = exchange.record
+    pieces = []
+    try:
+        while data := await _read(connection, idle_s):
+            pieces.append(data)
+    except UpstreamError as error:
+        raise Refusal(Outcome.UPSTREAM_DIED, f"the upstream's answer broke off: {error}") from None
+    except TimeoutError:
+        raise Refusal(Outcome.UPSTREAM_TIMEOUT, f"the upstream sent nothing for {idle_s:g} s") from None
+    body = b"".join(pieces)
+    parsed = _json_or_none(body)
+    if connection.status < 400:
+        record.outcome = Outcome.COMPLETED
+        record.usage = Usage.from_body(parsed)
+    else:
+        record.outcome = Outcome.UPSTREAM_REJECTED if connection.status < 500 else Outcome.UPSTREAM_ERROR
+        if not isinstance(parsed, dict) or "error" not in parsed:
+            message = f"the upstream answered {connection.status} without an explanation"
+            body = orjson.dumps(error_body(message, "upstream_error", record.outcome))
+    await exchange.respond(connection.status, _kept(connection.headers), body)
 
 
 def error_event(message: str, code: str) -> bytes:
     """The event that ends a stream which broke: never a silent end, never `[DONE]`."""
-    return b"data: " + orjson.dumps(error_body(message, "upstream_error", code)) + _EVENT_END
+    return b"data: " + orjson.dumps(error_body(message, "upstream_error", code)) + b"\n\n"
+
+
+async def _read(connection: Connection, idle_s: float) -> bytes:
+    async with asyncio.timeout(idle_s):
+        return await connection.read()
+
+
+def _kept(headers: Headers) -> Headers:
+    return [(name, value) for name, value in headers if name in _KEPT]
+
+
+def _json_or_none(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from capstan.gateway.admission import Admission
 from capstan.gateway.config import Model, ModelsFile, Pool
 from capstan.gateway.outcome import Outcome, Refusal
-from capstan.gateway.upstream import Upstream, UpstreamError
+from capstan.gateway.upstream import Connection, Unreachable, Upstream, UpstreamError
 
 log = logging.getLogger("capstan.gateway.routing")
 
@@ -22,14 +24,58 @@ class PoolState:
         self.admission = Admission(name, config)
         self.upstreams = [Upstream(str(url)) for url in config.urls]
 
-    def choose(self, *, excluding: Upstream | None = None) -> Upstream:
-        """The healthy upstream with the fewest requests in flight. Raises `Refusal`."""
-        healthy = [u for u in self.upstreams if u.healthy and u is not excluding]
+    @asynccontextmanager
+    async def dispatch(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> AsyncIterator[Connection]:
+        """Send a request to the best upstream and yield its connection once the answer has begun.
+
+        A request that fails before the first byte of an answer goes once more, to another upstream.
+        Raises `Refusal`.
+        """
+        upstream = self._least_loaded(None)
+        try:
+            connection = await self._send(upstream, path, headers, body)
+        except UpstreamError as error:
+            if isinstance(error, Unreachable):
+                upstream.healthy = False
+            if not any(u.healthy for u in self.upstreams if u is not upstream):
+                raise _failed(error, upstream) from None
+            upstream = self._least_loaded(upstream)
+            try:
+                connection = await self._send(upstream, path, headers, body)
+            except UpstreamError as second:
+                raise _failed(second, upstream) from None
+        try:
+            yield connection
+        finally:
+            upstream.in_flight -= 1
+            upstream.release(connection)
+
+    def _least_loaded(self, excluded: Upstream | None) -> Upstream:
+        healthy = [u for u in self.upstreams if u.healthy and u is not excluded]
         if not healthy:
             urls = ", ".join(u.url for u in self.upstreams)
             message = f"no upstream of pool {self.name!r} is up ({urls}); it may still be starting"
             raise Refusal(Outcome.NO_UPSTREAM, message, retry_after=5)
         return min(healthy, key=lambda u: u.in_flight)
+
+    async def _send(self, upstream: Upstream, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Connection:
+        timeout_s = self.config.first_byte_timeout_s
+        upstream.in_flight += 1
+        try:
+            return await upstream.send("POST", path, headers, body, timeout_s)
+        except BaseException as error:
+            upstream.in_flight -= 1
+            if isinstance(error, TimeoutError):
+                message = f"{upstream.url} did not begin its answer within {timeout_s:g} s"
+                raise Refusal(Outcome.UPSTREAM_TIMEOUT, message) from None
+            raise
+
+
+def _failed(error: UpstreamError, upstream: Upstream) -> Refusal:
+    if isinstance(error, Unreachable):
+        message = f"{upstream.url} cannot be reached ({error}); it may still be starting"
+        return Refusal(Outcome.NO_UPSTREAM, message, retry_after=5)
+    return Refusal(Outcome.UPSTREAM_DIED, f"{upstream.url} failed before its answer began: {error}")
 
 
 class Router:

@@ -7,6 +7,7 @@ from starlette.types import Scope
 
 from capstan.common.telemetry import tracing_enabled
 from capstan.gateway.metering import Record
+from capstan.gateway.outcome import Refusal
 
 
 @contextmanager
@@ -37,6 +38,9 @@ def request_span(scope: Scope, record: Record) -> Iterator[None]:
         scope["headers"] = others + [(k.encode(), v.encode()) for k, v in outgoing.items()]
         try:
             yield
+        except Refusal as refusal:
+            record.outcome = refusal.outcome
+            raise
         finally:
             span.set_attribute("capstan.outcome", record.outcome.value)
             if record.usage:
