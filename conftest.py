@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 
 SECRET = "test-secret-of-at-least-32-characters"
 Serve = Callable[[Any], Awaitable[str]]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the event loop that the services run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

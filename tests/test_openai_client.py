@@ -47,7 +47,7 @@ def test_streaming_with_usage(client: openai.OpenAI) -> None:
     )
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert chunks[-1].usage
-    assert chunks[-1].usage.completion_tokens == 8
+    assert 0 < chunks[-1].usage.completion_tokens <= 8
 
 
 def test_streaming_without_usage_has_none(client: openai.OpenAI) -> None:
@@ -65,7 +65,7 @@ def test_errors(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="gpt-4", messages=CHAT)
     with pytest.raises(openai.AuthenticationError, match="not valid"):
         client.with_options(api_key="demo.wrong").chat.completions.create(model="docs", messages=CHAT)
-    with pytest.raises(openai.BadRequestError, match="context length"):
+    with pytest.raises(openai.BadRequestError, match="max_model_len|context length"):
         client.chat.completions.create(model="smollm2-135m", messages=CHAT, max_tokens=1_000_000)
 
 

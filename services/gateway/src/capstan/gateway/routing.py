@@ -51,24 +51,23 @@ class PoolState:
             upstream.release(connection)
 
     def _least_loaded(self, excluded: Upstream | None) -> Upstream:
+        """With none healthy all are tried: the probe may be late, and a refusal costs nothing more."""
         healthy = [u for u in self.upstreams if u.healthy and u is not excluded]
-        if not healthy:
-            urls = ", ".join(u.url for u in self.upstreams)
-            message = f"no upstream of pool {self.name!r} is up ({urls}); it may still be starting"
-            raise Refusal(Outcome.NO_UPSTREAM, message, retry_after=5)
-        return min(healthy, key=lambda u: u.in_flight)
+        return min(healthy or self.upstreams, key=lambda u: u.in_flight)
 
     async def _send(self, upstream: Upstream, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Connection:
         timeout_s = self.config.first_byte_timeout_s
         upstream.in_flight += 1
         try:
-            return await upstream.send("POST", path, headers, body, timeout_s)
+            connection = await upstream.send("POST", path, headers, body, timeout_s)
         except BaseException as error:
             upstream.in_flight -= 1
             if isinstance(error, TimeoutError):
                 message = f"{upstream.url} did not begin its answer within {timeout_s:g} s"
                 raise Refusal(Outcome.UPSTREAM_TIMEOUT, message) from None
             raise
+        upstream.healthy = True
+        return connection
 
 
 def _failed(error: UpstreamError, upstream: Upstream) -> Refusal:
