@@ -102,13 +102,13 @@ def _build(environment: Environment, target: Path) -> None:
     began = time.monotonic()
     say(f"{environment.name} environment: installing (first time only; log: {log})")
     with log.open("w") as output:
-        _run([sys.executable, "-m", "venv", str(target)], output, environment.name, log)
+        _run([sys.executable, "-m", "venv", str(target)], output, environment.name, log, began)
         python = str(target / "bin/python")
         pip = [python, "-m", "pip", "install", "--no-deps", "--no-input", "--no-compile", "--progress-bar", "off"]
         if index := os.environ.get(TORCH_INDEX):
             pip += ["--extra-index-url", index]
         for requirements in environment.requirements:  # one by one: a file may be in pip's hash-checking mode
-            _run([*pip, "-r", str(ROOT / requirements)], output, environment.name, log)
+            _run([*pip, "-r", str(ROOT / requirements)], output, environment.name, log, began)
         _build_upon(environment, target)
         if environment.check:
             _check(environment, python, output)
@@ -134,9 +134,8 @@ def _check(environment: Environment, python: str, output: object) -> None:
         )
 
 
-def _run(command: list[str], output: object, what: str, log: Path) -> None:
+def _run(command: list[str], output: object, what: str, log: Path, began: float) -> None:
     process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    began = time.monotonic()
     while True:
         try:
             status = process.wait(timeout=20)

@@ -59,6 +59,21 @@ async def test_an_upstream_that_dies_mid_stream_ends_in_an_error_event(gateway: 
     assert await setup.metric('capstan_gateway_tokens_total{model="m",tenant="acme",type="output"}') == 1
 
 
+async def test_an_error_inside_a_stream_is_passed_on_and_counted_as_one(gateway: Any) -> None:
+    """vLLM answers 200 and then an error event when its queue fills in the same moment."""
+    setup = await gateway()
+
+    async def overloaded(receive: Any, send: Any) -> None:
+        await start_stream(send)
+        body = b'data: {"error": {"message": "queue is full", "code": 503}}\n\ndata: [DONE]\n\n'
+        await send({"type": "http.response.body", "body": body})
+
+    setup.upstream.behave = overloaded
+    events = _events((await setup.chat(stream=True)).text)
+    assert orjson.loads(events[0])["error"]["message"] == "queue is full"
+    assert await setup.metric('capstan_gateway_requests_total{model="m",outcome="upstream_error"') == 1
+
+
 async def test_a_silent_upstream_times_out(gateway: Any) -> None:
     setup = await gateway(pool={"idle_timeout_s": 0.05})
     setup.upstream.behave = setup.upstream.stream_then_hang

@@ -5,8 +5,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from capstan.native.ask import Answered, AskFailed, ask
@@ -112,8 +112,9 @@ async def _start_and_work(
     settings: NativeSettings, console: Console, supervisor: Supervisor, timings: Timings, work: Work
 ) -> int:
     console.say("starting five services")
-    await supervisor.start(services(settings))
-    await _load_documents(settings)
+    async with _first_error_only(), asyncio.TaskGroup() as group:
+        group.create_task(supervisor.start(services(settings)))
+        group.create_task(_load_documents(settings, supervisor))  # while the model is still loading
     remember(settings)
     timings.start_s = time.monotonic() - timings.started_at
     dead = asyncio.create_task(supervisor.died())
@@ -130,8 +131,18 @@ async def _start_and_work(
                 await task
 
 
-async def _load_documents(settings: NativeSettings) -> None:
+@asynccontextmanager
+async def _first_error_only() -> AsyncIterator[None]:
+    """A task group's first failure is the one to show; the others follow from it."""
+    try:
+        yield
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _load_documents(settings: NativeSettings, supervisor: Supervisor) -> None:
     """Bring the retriever up to date with the corpus; unchanged documents cost a look."""
+    await supervisor.ready("retriever")
     command = [str(settings.jobs_python), "-m", "capstan.jobs.corpus", "load", "--prune", "--tenant", "shared"]
     command += ["--corpus", str(settings.corpus_dir)]
     command += ["--retriever", f"http://127.0.0.1:{settings.retriever_port}"]

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,19 +54,18 @@ class Supervisor:
         self._log_dir = log_dir
         self._start_timeout_s = start_timeout_s
         self._children: dict[str, _Child] = {}
-        self._stopping = False
+        self._ready: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def start(self, services: list[Service]) -> None:
         """Start all services, each when those it comes after are ready. Raises `ServiceFailed`."""
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        ready = {service.name: asyncio.Event() for service in services}
 
         async def start_one(service: Service) -> None:
             for name in service.after:
-                await ready[name].wait()
+                await self.ready(name)
             await self._spawn(service)
             await self._wait_ready(service)
-            ready[service.name].set()
+            self._ready[service.name].set()
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -74,6 +73,10 @@ class Supervisor:
                     group.create_task(start_one(service))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
+
+    async def ready(self, name: str) -> None:
+        """Wait until a service has become ready for the first time."""
+        await self._ready[name].wait()
 
     async def died(self) -> ServiceFailed:
         """Wait until some child ends by itself, and say which."""
@@ -89,7 +92,6 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Drain: SIGTERM in reverse order of starting, SIGKILL for those that do not end in time."""
-        self._stopping = True
         for name in reversed(list(self._children)):
             await self.stop_one(name)
 

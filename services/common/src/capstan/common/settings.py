@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 PREFIX = "CAPSTAN_"
 COMPONENTS = ("gateway", "retriever", "reranker", "generator", "worker", "jobs", "native", "test")
@@ -91,6 +91,8 @@ def load(cls: type[S]) -> S:
         for item in error.errors(include_input=False, include_url=False):
             field = str(item["loc"][0]) if item["loc"] else ""
             mistakes.append(f"{names.get(field, field)}: {item['msg']}")
+    except SettingsError as error:  # a structured setting that is not JSON
+        mistakes.append(f"{error}; such a setting is written as JSON")
     else:
         if not mistakes:
             return settings

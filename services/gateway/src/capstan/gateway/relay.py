@@ -32,12 +32,14 @@ async def _stream(exchange: Exchange, request: ParsedRequest, connection: Connec
             if out := tap.feed(data):
                 await exchange.send({"type": "http.response.body", "body": out, "more_body": True})
         record.outcome = Outcome.COMPLETED if tap.done else Outcome.UPSTREAM_DIED
+        if tap.failed:
+            record.outcome = Outcome.UPSTREAM_ERROR
         reason = "it ended its answer early"
     except UpstreamError as error:
         record.outcome, reason = Outcome.UPSTREAM_DIED, str(error)
     except TimeoutError:
         record.outcome, reason = Outcome.UPSTREAM_TIMEOUT, f"it sent nothing for {idle_s:g} s"
-    last = b"" if tap.done else error_event(f"the answer broke off: {reason}", record.outcome)
+    last = b"" if tap.done or tap.failed else error_event(f"the answer broke off: {reason}", record.outcome)
     await exchange.send({"type": "http.response.body", "body": last})
 
 

@@ -3,6 +3,7 @@
 Server-sent events: WHATWG HTML, section 9.2. OpenAI streams end with `data: [DONE]`.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ _DONE = b"data: [DONE]"
 _DATA = b"data:"
 _EVENT_END = b"\n\n"
 _USAGE = b'"usage":'
+_MAYBE_ERROR = b'{"error":'
+_ERROR = re.compile(rb'^data: ?\{"error": ?', re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -49,6 +52,8 @@ class StreamTap:
         self.usage: Usage | None = None
         self.events = 0
         self.done = False
+        self.failed = False
+        """The upstream itself put an error into the stream."""
 
     def feed(self, data: bytes) -> bytes:
         """Bytes from the upstream in, whole events for the client out."""
@@ -59,6 +64,8 @@ class StreamTap:
         if _DONE in whole:
             self.done = True
             self.events -= 1
+        if _MAYBE_ERROR in whole and _ERROR.search(whole):
+            self.failed = True
         if _USAGE in whole:
             return b"".join(event for event in self._events(whole) if self._keep(event))
         return whole

@@ -1,0 +1,1 @@
+"""Serves a model with vLLM, or simulates one."""
