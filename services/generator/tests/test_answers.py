@@ -237,6 +237,20 @@ async def test_an_answer_without_any_support_ends_with_what_the_documents_say(ge
     assert len(message["annotations"]) == 1
 
 
+async def test_a_strict_answer_ends_when_the_model_leaves_its_evidence(generator: Any) -> None:
+    setup = await generator(grounding="strict")
+    wandering = [
+        "Bananas are yellow sweet fruit. ",
+        "Apples are green round fruit. ",
+        "Pears grow tall trees. ",
+        "And ",
+    ]
+    setup.neighbours.writes = ["Use git add to stage a file. ", *wandering]
+    setup.neighbours.pause = True  # without giving up, the test would wait for ever
+    message = (await setup.ask()).json()["choices"][0]["message"]
+    assert message["content"] == "Use git add to stage a file. [2]"
+
+
 async def test_a_client_that_leaves_stops_the_model(generator: Any) -> None:
     setup = await generator()
     setup.neighbours.pause = True

@@ -22,8 +22,8 @@ PASSAGES = [
 ]
 
 
-def bind(*pieces: str, passages: list[Passage] = PASSAGES) -> CitationBinder:
-    binder = CitationBinder(passages, 0.6)
+def bind(*pieces: str, strict: bool = False) -> CitationBinder:
+    binder = CitationBinder(PASSAGES, 0.6, strict=strict)
     shown = "".join([*(binder.feed(piece) for piece in pieces), binder.finish()])
     assert shown == binder.text
     return binder
@@ -52,6 +52,18 @@ def test_a_missing_marker_is_supplied() -> None:
     assert bind("Staged files are part of the next commit.\n\nAnd so on").text.startswith(
         "Staged files are part of the next commit. [1]\n\nAnd so on"
     )
+
+
+def test_code_must_stand_in_the_passage_as_it_is() -> None:
+    assert bind("The `pip` system call creates a pipe.").citations == []
+    assert bind("The `pipe` system call creates a channel.").text.endswith("[2]")
+
+
+def test_a_strict_answer_shows_supported_sentences_once_and_nothing_else() -> None:
+    said = "Sure! Use git add to stage a file [1]. Bananas ripen beside apples.\nUse git add to stage a file [1].\n"
+    binder = bind(said + "```\nThe pipe system call creates a data channel.", strict=True)
+    assert binder.text == "Use git add to stage a file. [1]\nThe pipe system call creates a data channel. [2]"
+    assert (binder.sentences, binder.supported) == (4, 3)
 
 
 def test_indexing_in_code_is_not_a_citation() -> None:
@@ -88,15 +100,18 @@ def test_a_marker_cut_in_two_never_shows_half() -> None:
         ),
         max_size=25,
     ),
+    st.booleans(),
     st.data(),
 )
-def test_the_result_does_not_depend_on_where_the_stream_cuts(parts: list[str], data: st.DataObject) -> None:
+def test_the_result_does_not_depend_on_where_the_stream_cuts(
+    parts: list[str], strict: bool, data: st.DataObject
+) -> None:
     text = "".join(parts)
-    whole = bind(text)
+    whole = bind(text, strict=strict)
     cut = data.draw(st.lists(st.integers(0, len(text)), max_size=10).map(sorted))
     borders = [0, *cut, len(text)]
     pieces = [text[a:b] for a, b in pairwise(borders)]
-    streamed = bind(*pieces)
+    streamed = bind(*pieces, strict=strict)
     assert streamed.text == whole.text
     assert streamed.citations == whole.citations
     for citation in streamed.citations:

@@ -47,6 +47,10 @@ def services(settings: NativeSettings) -> list[Service]:
                 "CAPSTAN_GENERATOR_RETRIEVER_URL": url["retriever"],
                 "CAPSTAN_GENERATOR_RERANKER_URL": url["reranker"],
                 "CAPSTAN_GENERATOR_LLM": "smollm2-135m",
+                # What a model this small needs: little to read, and its own words only where they are borne out.
+                "CAPSTAN_GENERATOR_PASSAGES": "3",
+                "CAPSTAN_GENERATOR_ANSWER_TOKENS": "96",
+                "CAPSTAN_GENERATOR_GROUNDING": "strict",
             },
             after=("retriever", "reranker"),
         ),

@@ -54,7 +54,8 @@ class Architecture:
                 raise UnsupportedModel(f"{model_dir} has no {name}")
         config = json.loads((model_dir / "config.json").read_text())
         if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
-            raise UnsupportedModel(f"{model_dir} is a {config.get('model_type')!r} model; only BERT with GELU is run here")
+            kind = config.get("model_type")
+            raise UnsupportedModel(f"{model_dir} is a {kind!r} model; only BERT with GELU is run here")
         return cls(
             config["num_hidden_layers"],
             config["num_attention_heads"],
@@ -231,7 +232,9 @@ class _Graph:
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def _node(self, kind: str, inputs: list[str], outputs: list[str], *, domain: str = _MICROSOFT, **attributes: Any) -> str:
+    def _node(
+        self, kind: str, inputs: list[str], outputs: list[str], *, domain: str = _MICROSOFT, **attributes: Any
+    ) -> str:
         from onnx import helper
 
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], domain=domain, **attributes))

@@ -21,6 +21,8 @@ log = logging.getLogger("capstan.generator.answer")
 ABSTENTION = "I could not find an answer to this in the documents."
 _UNAVAILABLE = "The language model is not available at the moment. These passages fit the question best:\n"
 _QUOTES = 3
+_GIVE_UP_AFTER = 3
+"""Unsupported sentences in a row after which a strict answer ends: the model has left its evidence."""
 
 
 class Mode(StrEnum):
@@ -80,7 +82,12 @@ class Answerer:
             answer_tokens=answer_tokens,
             most=settings.passages,
         )
-        answer = Answer(question, evidence, passages, CitationBinder(passages, settings.min_support))
+        answer = Answer(
+            question,
+            evidence,
+            passages,
+            CitationBinder(passages, settings.min_support, strict=settings.grounding == "strict"),
+        )
         answer.timings_ms["evidence"] = self._since(started)
         if not passages or (evidence.best is not None and evidence.best < settings.min_relevance):
             answer.mode = Mode.ABSTAINED
@@ -115,12 +122,14 @@ class Answerer:
             async for delta in deltas:
                 if piece := answer.binder.feed(delta):
                     yield piece
+                if answer.binder.strict and answer.binder.unsupported_in_a_row >= _GIVE_UP_AFTER:
+                    break
         if piece := answer.binder.finish():
             yield piece
         if not answer.binder.citations:
             # Nothing of what the model wrote is in the passages: show what is.
             quote = self._best_sentence(answer, answer.passages[0])
-            yield answer.binder.quote(1, quote, "\n\nThe documents say: " if answer.binder.text else "")
+            yield answer.binder.quote(1, quote, ("\n\n" if answer.binder.text else "") + "The documents say: ")
 
     def _extract(self, answer: Answer) -> list[str]:
         binder = answer.binder

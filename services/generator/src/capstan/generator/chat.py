@@ -59,9 +59,12 @@ class ChatRequest(BaseModel):
         return f"{asked[-2]}\n{question}" if follow_up else question
 
     def options(self, answer_tokens: int) -> dict[str, Any]:
-        """Sampling options for the language model; greedy unless the client says otherwise."""
+        """Sampling options for the language model; greedy unless the client says otherwise.
+
+        The penalty breaks loops. It counts only what the model wrote, so copying a passage is not punished.
+        """
         given = {name: value for name in _PASSED_ON if (value := (self.model_extra or {}).get(name)) is not None}
-        return {"temperature": 0, "repetition_penalty": 1.1, **given, "max_tokens": answer_tokens}
+        return {"temperature": 0, "frequency_penalty": 0.2, **given, "max_tokens": answer_tokens}
 
     def answer_tokens(self, default: int, most: int) -> int:
         """The answer's token limit."""

@@ -4,6 +4,8 @@ The model's markers (`[1]`, `[1, 2]`, also cut in two by the stream) are taken o
 sentence is complete, those that name a passage which supports it come back behind it; a sentence
 without a supported marker gets the passage that supports it best, or none. So every marker that a
 client sees names a passage that exists and holds most of the sentence's words.
+
+A strict binder shows a sentence only when a passage supports it, and each sentence once.
 """
 
 import re
@@ -14,6 +16,7 @@ from capstan.generator.text import best_quote, end_of_sentence, support, words
 
 _MARKER = re.compile(r"[ \t]*\[ ?(\d{1,3}(?: ?[,;] ?\d{1,3}){0,7}) ?\]")
 _OPEN_MARKER = re.compile(r"[ \t]*\[[ \d,;]{0,48}$|[ \t]+$")
+_CODE = re.compile(r"`([^`\n]+)`")
 _MIN_WORDS = 3
 """A sentence of fewer content words is too short to be attributed to a passage by its words."""
 
@@ -35,6 +38,7 @@ class CitationBinder:
 
     passages: list[Passage]
     min_support: float
+    strict: bool = False
     citations: list[Citation] = field(default_factory=list)
     text: str = ""
     """What the client has got so far."""
@@ -42,12 +46,15 @@ class CitationBinder:
     """Complete sentences that could be attributed."""
     supported: int = 0
     """Those of them that a passage supports."""
+    unsupported_in_a_row: int = 0
 
     def __post_init__(self) -> None:
         self._pending = ""
         self._sentence = ""
         self._named: list[int] = []
         self._in_code = False
+        self._gap = ""
+        self._shown: set[str] = set()
         self._last = ""
         self._words = [frozenset(words(f"{p.place}\n{p.text}")) for p in self.passages]
 
@@ -103,30 +110,59 @@ class CitationBinder:
             # The boundary shows only with the character behind it, so judge sentence and piece together.
             end = end_of_sentence(self._sentence + piece)
             if end is None:
-                self._sentence += piece
-                self._emit(piece)
+                self._grow(piece)
                 return
-            cut = end - len(self._sentence)
-            body, piece = (piece[:cut], piece[cut:]) if cut > 0 else ("", piece)
-            line_end = len(body) - len(body.rstrip("\n"))
-            shown = body[: len(body) - line_end] if line_end else body
-            self._sentence += shown
-            self._emit(shown)
+            cut = max(0, end - len(self._sentence))
+            body, piece = piece[:cut], piece[cut:]
+            line = body.rstrip("\n")
+            self._grow(line)
             self._close_sentence()
-            self._emit(body[len(shown) :])
+            self._space(body[len(line) :])
+
+    def _grow(self, piece: str) -> None:
+        self._sentence += piece
+        if not self.strict:
+            self._emit(piece)
+
+    def _space(self, line_ends: str) -> None:
+        if self.strict:
+            self._gap += line_ends
+        else:
+            self._emit(line_ends)
 
     def _close_sentence(self) -> None:
         sentence_words = words(self._sentence)
         if len(sentence_words) >= _MIN_WORDS:
             self.sentences += 1
-            scores = {n: support(sentence_words, held) for n, held in enumerate(self._words, start=1)}
+            scores = {n: self._support(n, sentence_words) for n in range(1, len(self.passages) + 1)}
             numbers = self._supporting(scores)
             self.supported += bool(numbers)
-            for number in numbers:
-                quote = best_quote(sentence_words, self.passages[number - 1].text)
-                self._cite(number, quote, scores[number])
+            self.unsupported_in_a_row = 0 if numbers else self.unsupported_in_a_row + 1
+            if not self.strict or (numbers and self._show_once()):
+                for number in numbers:
+                    quote = best_quote(sentence_words, self.passages[number - 1].text)
+                    self._cite(number, quote, scores[number])
         self._sentence = ""
         self._named = []
+
+    def _show_once(self) -> bool:
+        """Show the sentence that was held back, unless it has been shown before."""
+        sentence = self._sentence.strip()
+        if sentence in self._shown:
+            return False
+        self._shown.add(sentence)
+        separator = "\n" if "\n" in self._gap else " "
+        self._emit((separator if self.text else "") + sentence)
+        self._gap = ""
+        return True
+
+    def _support(self, number: int, sentence_words: list[str]) -> float:
+        """Word overlap; code in the sentence must stand in the passage as it is."""
+        passage = self.passages[number - 1]
+        held = f"{passage.place}\n{passage.text}"
+        if not all(re.search(rf"(?<!\w){re.escape(code)}(?!\w)", held) for code in _CODE.findall(self._sentence)):
+            return 0.0
+        return support(sentence_words, self._words[number - 1])
 
     def _supporting(self, scores: dict[int, float]) -> list[int]:
         named = [n for n in dict.fromkeys(self._named) if scores.get(n, 0.0) >= self.min_support]

@@ -1,5 +1,7 @@
 """Settings of the generator."""
 
+from typing import Literal
+
 from pydantic import Field, HttpUrl
 
 from capstan.common.settings import Port, ServiceSettings, settings_config
@@ -25,5 +27,8 @@ class GeneratorSettings(ServiceSettings):
     )
     min_support: float = Field(
         0.6, gt=0, le=1, description="Share of a sentence's words that a passage must hold to be cited for it."
+    )
+    grounding: Literal["mark", "strict"] = Field(
+        "mark", description="mark: show every sentence, cite those supported. strict: show only those supported."
     )
     llm_timeout_s: float = Field(120.0, gt=0, description="Seconds to wait for the language model's next bytes.")
