@@ -56,8 +56,10 @@ async def smoke(settings: NativeSettings) -> int:
     """Ask three questions, check their citations, print the figures as one JSON line; the exit code."""
     console = Console(all_logs=settings.logs)
 
-    async def question(supervisor: Supervisor, timings: Timings) -> int:
-        answers: list[Answered] = []
+    answers: list[Answered] = []
+    figures: dict[str, float] = {}
+
+    async def question(_: Supervisor, timings: Timings) -> int:
         for text in SMOKE_QUESTIONS:
             console.plain(f"\nQ: {text}\nA: ", end="")
             answers.append(await ask(_gateway(settings), api_key(settings), text, console))
@@ -67,19 +69,20 @@ async def smoke(settings: NativeSettings) -> int:
         for problem in problems:
             console.say(f"error: {problem}")
         cited = sum(bool(answer.annotations) for answer in answers)
-        figures = {
-            "setup_s": round(timings.setup_s, 1),
-            "start_s": round(timings.start_s, 1),
-            "first_answer_s": round(timings.first_answer_s, 1),
-            "documents": _documents(settings),
-            "answers": len(answers),
-            "cited": cited,
-        }
-        await supervisor.stop()
-        console.plain("\n" + json.dumps(figures))
+        figures.update(
+            setup_s=round(timings.setup_s, 1),
+            start_s=round(timings.start_s, 1),
+            first_answer_s=round(timings.first_answer_s, 1),
+            documents=_documents(settings),
+            answers=len(answers),
+            cited=cited,
+        )
         return 0 if cited == len(answers) and not problems else 1
 
-    return await _with_stack(settings, console, question)
+    code = await _with_stack(settings, console, question)
+    if figures:
+        console.plain(json.dumps(figures))
+    return code
 
 
 async def _with_stack(settings: NativeSettings, console: Console, work: Work) -> int:

@@ -1,0 +1,1 @@
+"""The corpus job: real documentation, as clean text with its structure, for the retriever."""

@@ -1,0 +1,112 @@
+"""The corpus job: `build` documents, `load` them into the retriever."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from capstan.common.settings import CommonSettings, load, settings_config
+from capstan.jobs.corpus.build import Built, build_folder, build_packages
+from capstan.jobs.corpus.errors import CorpusError
+from capstan.jobs.corpus.load import Retriever, load_corpus
+from capstan.jobs.corpus.progress import Steps
+from capstan.jobs.corpus.recipe import load_recipe
+
+
+class Settings(CommonSettings):
+    """Environment of the job."""
+
+    model_config = settings_config("jobs")
+
+
+class LoadSettings(Settings):
+    """Environment of `load`, which speaks for a tenant."""
+
+    identity_secret: SecretStr = Field(
+        validation_alias="CAPSTAN_IDENTITY_SECRET",
+        min_length=32,
+        description="Key that signs the tenant identity; the retriever's own.",
+    )
+
+
+def main() -> int:
+    """Run one command; a mistake of the user's is one line and exit code 2."""
+    arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(arguments.run(arguments))
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing half-written is left, what was downloaded stays in the cache", file=sys.stderr)
+        return 130
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m capstan.jobs.corpus", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    build = commands.add_parser("build", help="make documents.jsonl and manifest.json")
+    what = build.add_mutually_exclusive_group(required=True)
+    what.add_argument("--recipe", type=Path, help="build the packages that this file names")
+    what.add_argument("--source", type=Path, help="build your own folder of html, md, rst, txt and pdf instead")
+    build.add_argument("--out", type=Path, required=True, help="directory of the corpus")
+    build.add_argument("--refresh", action="store_true", help="look for newer packages first")
+    build.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1), help="how many work at a time")
+    build.set_defaults(run=_build)
+    sync = commands.add_parser("load", help="bring the retriever's documents up to date with a corpus")
+    sync.add_argument("--corpus", type=Path, required=True, help="directory that `build` made")
+    sync.add_argument("--retriever", required=True, help="base URL, such as http://127.0.0.1:8001")
+    sync.add_argument("--tenant", default="shared", help="whose documents these are")
+    sync.add_argument("--prune", action="store_true", help="delete the tenant's documents that are not in the corpus")
+    sync.set_defaults(run=_load)
+    return parser
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    settings = load(Settings)
+    steps = Steps()
+    if arguments.source:
+        built = build_folder(arguments.source, arguments.out, steps, processes=arguments.processes)
+    else:
+        built = build_packages(
+            load_recipe(arguments.recipe),
+            arguments.out,
+            settings.cache_dir / "corpus",
+            steps,
+            refresh=arguments.refresh,
+            processes=arguments.processes,
+        )
+    steps.say(_summary(built, arguments.out))
+    return 0
+
+
+def _summary(built: Built, out: Path) -> str:
+    total = built.manifest["total"]
+    state = "corpus" if built.fresh else "corpus is up to date"
+    counts = (
+        f"{total['documents']:,} documents, {total['sections']:,} sections, {total['characters'] / 1e6:.1f} MB of text"
+    )
+    return f"{state}: {counts} in {out}"
+
+
+def _load(arguments: argparse.Namespace) -> int:
+    settings = load(LoadSettings)
+    secret = settings.identity_secret.get_secret_value()
+    with Retriever(arguments.retriever, arguments.tenant, secret) as retriever:
+        print(load_corpus(arguments.corpus, retriever, Steps(), prune=arguments.prune))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
