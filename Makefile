@@ -26,8 +26,9 @@ lint: ## ruff and the import rules
 	@$(DEV) -m ruff format --check .
 	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
 
+PACKAGES = common gateway retriever reranker generator worker jobs.corpus native
 types: ## mypy, strict
-	@$(DEV) tests/check_types.py
+	@$(DEV) -m mypy $(addprefix -p capstan.,$(PACKAGES))
 
 format: ## let ruff format and fix what it can
 	@$(DEV) -m ruff format .

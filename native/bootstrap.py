@@ -43,17 +43,23 @@ class Environment:
 
 _SERVICES = ("gateway", "generator", "retriever", "reranker")
 _TORCH_CHECK = "import torch"
+_TORCH = ("services/retriever/requirements-torch.txt", "services/reranker/requirements-torch.txt")
+_SERVICES_TORCH = _TORCH if os.environ.get("WITH_TORCH") else ()
 ENVIRONMENTS = {
     e.name: e
     for e in (
-        Environment("services", tuple(f"services/{name}/requirements.txt" for name in _SERVICES), check=_TORCH_CHECK),
+        Environment(
+            "services",
+            (*(f"services/{name}/requirements.txt" for name in _SERVICES), *_SERVICES_TORCH),
+            check=_TORCH_CHECK if _SERVICES_TORCH else "",
+        ),
         Environment(
             "worker",
             ("services/vllm-worker/requirements.txt", "services/vllm-worker/requirements-engine.txt"),
             check=_TORCH_CHECK,
         ),
         Environment("jobs", ("training-jobs/requirements/corpus.txt",)),
-        Environment("dev", ("native/requirements-dev.txt",), on=("services", "jobs")),
+        Environment("dev", ("native/requirements-dev.txt", *_TORCH), on=("services", "jobs"), check=_TORCH_CHECK),
     )
 }
 
@@ -174,6 +180,7 @@ def process_environment() -> dict[str, str]:
         **os.environ,
         **names,
         "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
+        "MYPYPATH": os.pathsep.join(map(str, SOURCES)),
         "PYTHONUNBUFFERED": "1",
         "CAPSTAN_CACHE_DIR": str(CACHE),
         "CAPSTAN_NATIVE_ROOT": str(ROOT),

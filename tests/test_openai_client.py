@@ -65,7 +65,7 @@ def test_errors(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="gpt-4", messages=CHAT)
     with pytest.raises(openai.AuthenticationError, match="not valid"):
         client.with_options(api_key="demo.wrong").chat.completions.create(model="docs", messages=CHAT)
-    with pytest.raises(openai.BadRequestError, match="max_model_len|context length"):
+    with pytest.raises(openai.BadRequestError, match=r"max_model_len|context length"):
         client.chat.completions.create(model="smollm2-135m", messages=CHAT, max_tokens=1_000_000)
 
 

@@ -112,7 +112,6 @@ class ModelEndpoint:
             exchange.record.queued_s = loop.time() - queued
             headers = self._upstream_headers(exchange, principal, pool)
             async with pool.dispatch(exchange.scope["path"], headers, request.body) as connection:
-                exchange.record.first_byte_at = loop.time()
                 await relay(exchange, request, connection, pool.config.idle_timeout_s)
 
     async def _read_body(self, exchange: Exchange) -> bytes:

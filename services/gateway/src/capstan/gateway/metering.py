@@ -44,7 +44,7 @@ class Metering:
         self._tokens = Counter("capstan_gateway_tokens_total", "Tokens settled.", (*labels, "type"), registry=registry)
         self._ttft = Histogram(
             "capstan_gateway_time_to_first_byte_seconds",
-            "Arrival of a request to the first byte of its answer.",
+            "Arrival of a request to the first event of its stream, or to the head of a whole answer.",
             ("model",),
             buckets=_TTFT_BUCKETS,
             registry=registry,

@@ -29,6 +29,8 @@ async def _stream(exchange: Exchange, request: ParsedRequest, connection: Connec
     await exchange.start(200, [*_kept(connection.headers), (b"x-accel-buffering", b"no")])
     try:
         while data := await _read(connection, idle_s):
+            if record.first_byte_at is None:
+                record.first_byte_at = asyncio.get_running_loop().time()
             if out := tap.feed(data):
                 await exchange.send({"type": "http.response.body", "body": out, "more_body": True})
         record.outcome = Outcome.COMPLETED if tap.done else Outcome.UPSTREAM_DIED
@@ -46,6 +48,7 @@ async def _stream(exchange: Exchange, request: ParsedRequest, connection: Connec
 async def _whole(exchange: Exchange, connection: Connection, idle_s: float) -> None:
     """Read the body whole before passing it on, so that a failure is an error and not half an answer."""
     record = exchange.record
+    record.first_byte_at = asyncio.get_running_loop().time()
     pieces = []
     try:
         while data := await _read(connection, idle_s):
