@@ -11,6 +11,7 @@ from capstan.native.console import Console
 from capstan.native.run import run, smoke
 from capstan.native.settings import NativeSettings
 from capstan.native.stack import StackError, api_key, free_ports, running_gateway
+from capstan.native.terminal import take_terminal
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
     commands.add_parser("ask", help="ask the running stack").add_argument("question")
     arguments = parser.parse_args()
     settings = load(NativeSettings)
+    if arguments.command in ("run", "smoke"):
+        take_terminal()
     try:
         if arguments.command == "run":
             sys.exit(asyncio.run(run(settings)))
