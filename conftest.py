@@ -2,12 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import uvicorn
 import uvloop
+from running_stack import RunningStack
 
 SECRET = "test-secret-of-at-least-32-characters"
 Serve = Callable[[Any], Awaitable[str]]
@@ -46,3 +47,23 @@ async def serve() -> AsyncIterator[Serve]:
     for server, task in reversed(running):
         server.should_exit = True
         await task
+
+
+SLOW = {"CAPSTAN_WORKER_SIM_TTFT_MS": "20", "CAPSTAN_WORKER_SIM_TPOT_MS": "40"}
+"""Slow enough that a test can act in the middle of a stream."""
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Five services, the worker simulated."""
+    running = RunningStack(tmp_path_factory.mktemp("stack"), simulate=True, worker=SLOW).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def vllm_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Five services, the worker a real vLLM."""
+    running = RunningStack(tmp_path_factory.mktemp("vllm-stack"), simulate=False).start()
+    yield running
+    running.stop()

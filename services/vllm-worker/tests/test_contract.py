@@ -1,6 +1,6 @@
 """The same requests to a real vLLM and to the simulator: the answers must have the same shape.
 
-Set CAPSTAN_TEST_VLLM_URL to a worker started by `python -m capstan.worker`.
+The real one is the end-to-end tests' stack, or any worker that CAPSTAN_TEST_VLLM_URL names.
 """
 
 import json
@@ -14,10 +14,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif("CAPSTAN_TEST_VLLM_URL" not in os.environ, reason="CAPSTAN_TEST_VLLM_URL is not set"),
-]
+pytestmark = pytest.mark.vllm
 
 # Long enough for both to fill blocks of their prefix cache.
 PROMPT = "Name the parts of a ship and say in a few words what each of them is for. " * 8
@@ -75,8 +72,9 @@ class Peer:
 
 
 @pytest.fixture
-async def real():
-    async with httpx2.AsyncClient(base_url=os.environ["CAPSTAN_TEST_VLLM_URL"], timeout=120) as client:
+async def real(request: pytest.FixtureRequest):
+    url = os.environ.get("CAPSTAN_TEST_VLLM_URL") or request.getfixturevalue("vllm_stack").url("worker")
+    async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
         yield Peer(client, (await client.get("/v1/models")).json()["data"][0]["id"])
 
 

@@ -1,0 +1,48 @@
+"""`python -m capstan.reranker` serves; `… openapi` prints the API's description."""
+
+import argparse
+
+from capstan.common import telemetry
+from capstan.common.logs import configure_logging
+from capstan.common.models import ModelError, ModelRef
+from capstan.common.server import serve
+from capstan.common.settings import die, load
+from capstan.reranker.app import create
+from capstan.reranker.openapi import description
+from capstan.reranker.scorers import load_scorer
+from capstan.reranker.settings import RerankerSettings
+
+
+def main() -> None:
+    """Command line entry point."""
+    parser = argparse.ArgumentParser(prog="capstan-reranker", description="Scores passages against a query.")
+    parser.add_argument("command", nargs="?", choices=["serve", "openapi"], default="serve")
+    if parser.parse_args().command == "openapi":
+        print(description())
+        return
+    settings = load(RerankerSettings)
+    configure_logging("reranker", settings.log_level)
+    telemetry.setup_tracing("reranker")
+    try:
+        scorer = load_scorer(
+            ModelRef.parse(settings.model).resolve(settings.cache_dir),
+            settings.cache_dir,
+            passage_tokens=settings.passage_tokens,
+            threads=settings.threads,
+            remember=settings.cache_passages,
+        )
+    except ModelError as error:
+        die(str(error))
+    app = create(settings, scorer)
+    serve(
+        app,
+        host=settings.host,
+        port=settings.port,
+        port_setting="CAPSTAN_RERANKER_PORT",
+        lifecycle=app.state.lifecycle,
+        drain_s=settings.drain_s,
+    )
+
+
+if __name__ == "__main__":
+    main()

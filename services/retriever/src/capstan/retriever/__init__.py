@@ -1,0 +1,1 @@
+"""Documents to chunks to vectors, and BM25, dense and hybrid search over them."""
