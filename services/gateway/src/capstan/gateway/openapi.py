@@ -1,9 +1,6 @@
 """The API's description, committed as openapi.json beside pyproject.toml."""
 
 import json
-from pathlib import Path
-
-from pydantic import SecretStr
 
 from capstan.gateway.app import Gateway
 from capstan.gateway.config import KeysFile, ModelsFile
@@ -12,7 +9,7 @@ from capstan.gateway.settings import GatewaySettings
 
 def description() -> str:
     """OpenAPI 3.1 as JSON text."""
-    unread = Path("unread")
-    settings = GatewaySettings(identity_secret=SecretStr("x" * 32), models_file=unread, keys_file=unread)
+    values = {"identity_secret": "x" * 32, "models_file": "unread", "keys_file": "unread"}
+    settings = GatewaySettings.model_validate(values)
     models = ModelsFile.model_validate({"pools": {"p": {"urls": ["http://x"]}}, "models": {"m": {"pool": "p"}}})
     return json.dumps(Gateway(settings, models, KeysFile()).control.openapi(), indent=1, sort_keys=True)

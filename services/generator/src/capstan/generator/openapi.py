@@ -2,16 +2,12 @@
 
 import json
 
-from pydantic import HttpUrl, SecretStr
-
 from capstan.generator.app import create_generator
 from capstan.generator.settings import GeneratorSettings
 
 
 def description() -> str:
     """OpenAPI 3.1 as JSON text."""
-    nowhere = HttpUrl("http://nowhere")
-    settings = GeneratorSettings(
-        identity_secret=SecretStr("x" * 32), gateway_url=nowhere, retriever_url=nowhere, reranker_url=nowhere, llm="x"
-    )
+    urls = {f"{name}_url": "http://nowhere" for name in ("gateway", "retriever", "reranker")}
+    settings = GeneratorSettings.model_validate({"identity_secret": "x" * 32, "llm": "unnamed", **urls})
     return json.dumps(create_generator(settings).openapi(), indent=1, sort_keys=True)

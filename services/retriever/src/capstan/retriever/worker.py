@@ -94,9 +94,9 @@ class Worker:
                     pause = _FIRST_PAUSE_S
                 except Exception:
                     log.exception("the embedding worker could not reach the store; next try in %.0f s", pause)
-                    worked = 0
                     await self._pause(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE_S)
+                    continue
                 if not worked:
                     await self._idle()
         finally:
