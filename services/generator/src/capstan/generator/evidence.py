@@ -103,9 +103,9 @@ def _passage(result: dict[str, Any]) -> Passage:
         title=result["title"],
         heading=tuple(result["heading"]),
         text=result["text"],
-        url=result["url"],
-        source=result["source"],
-        license=result["license"],
+        url=result["url"] or "",
+        source=result["source"] or "",
+        license=result["license"] or "",
     )
 
 

@@ -3,7 +3,7 @@
 The weights are Qdrant's own (`k` 1.2, `b` 0.75, English stop words and stemmer) and the same in the
 embedded store and on a server. BM25 divides by the average document length, which Qdrant takes from
 the client and freezes into each vector: `AVERAGE_LENGTH` is the mean number of terms in a chunk of
-the default corpus (bench/results/embedding.json). It is part of the index's name, so changing it
+the default corpus, 99.6. It is part of the index's name, so changing it
 starts a new index instead of mixing two scales.
 """
 

@@ -29,6 +29,8 @@ _LOOK_AGAIN_S = 30.0  # another replica may have written
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 600.0
 _NICENESS = 10
+_HOLD_OFF_S = 2.0
+_LONGEST_HOLD_OFF_S = 120.0  # under a steady stream of writes embedding goes on beside them
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Worker:
         self._now = now
         self._pause = pause
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="embed", initializer=_lower_priority)
+        self._written_at = -_HOLD_OFF_S + now()
         self._wake = asyncio.Event()
         self._failures: dict[str, _Failure] = {}
         self._logged_at = -_PROGRESS_EVERY_S
@@ -82,6 +85,7 @@ class Worker:
     async def wake(self) -> None:
         """There is new work: count it at once, so that coverage and gauges do not lag behind."""
         await self._report(0, 0.0)
+        self._written_at = self._now()
         self._wake.set()
 
     async def run(self) -> None:
@@ -89,6 +93,7 @@ class Worker:
         pause = _FIRST_PAUSE_S
         try:
             while True:
+                await self._let_writes_finish()
                 try:
                     worked = await self.step()
                     pause = _FIRST_PAUSE_S
@@ -101,6 +106,12 @@ class Worker:
                     await self._idle()
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _let_writes_finish(self) -> None:
+        """A load in progress goes first: being findable matters before being embedded."""
+        began = self._now()
+        while (wait := self._written_at + _HOLD_OFF_S - self._now()) > 0 and self._now() - began < _LONGEST_HOLD_OFF_S:
+            await self._pause(wait)
 
     async def _idle(self) -> None:
         waits = [failure.retry_at - self._now() for failure in self._failures.values()]
