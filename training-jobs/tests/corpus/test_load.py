@@ -12,7 +12,7 @@ import pytest
 from capstan.common.identity import IDENTITY_HEADER, Signer
 from capstan.jobs.corpus.build import build_folder
 from capstan.jobs.corpus.errors import CorpusError
-from capstan.jobs.corpus.load import BATCH_BYTES, BATCH_DOCUMENTS, Retriever, load_corpus
+from capstan.jobs.corpus.load import BATCH_BYTES, Retriever, load_corpus
 from capstan.jobs.corpus.manifest import DOCUMENTS
 from capstan.jobs.corpus.progress import Steps
 
@@ -125,9 +125,12 @@ def load(server: FakeRetriever, corpus: Path, steps: Steps, *, tenant: str = "sh
         return str(load_corpus(corpus, retriever, steps, prune=prune))
 
 
-def test_all_documents_arrive_in_batches(server: FakeRetriever, corpus: Path, steps: Steps) -> None:
+def test_all_documents_arrive_in_batches(
+    server: FakeRetriever, corpus: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capstan.jobs.corpus.load.BATCH_DOCUMENTS", 64)
     assert load(server, corpus, steps) == "documents: 150 created, 0 updated, 0 unchanged, 0 deleted"
-    assert server.posts == [BATCH_DOCUMENTS, BATCH_DOCUMENTS, 150 - 2 * BATCH_DOCUMENTS]
+    assert server.posts == [64, 64, 22]
     sent = [json.loads(line) for line in (corpus / DOCUMENTS).read_text().splitlines()]
     assert list(server.documents().values()) == sent
 

@@ -8,7 +8,7 @@ outside Unicode's punctuation (box drawing, arrows) they err upwards.
 import re
 from collections.abc import Callable, Sequence
 
-_WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+_WORD = re.compile(r"[^\W_]+|(?:[^\w\s]|_)+")
 _MAX_REMEMBERED = 500_000
 
 CountWords = Callable[[list[str]], list[int]]

@@ -29,7 +29,7 @@ _LOOK_AGAIN_S = 30.0  # another replica may have written
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 600.0
 _NICENESS = 10
-_HOLD_OFF_S = 2.0
+_HOLD_OFF_S = 5.0
 _LONGEST_HOLD_OFF_S = 120.0  # under a steady stream of writes embedding goes on beside them
 
 

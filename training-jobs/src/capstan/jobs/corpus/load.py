@@ -19,8 +19,8 @@ from capstan.jobs.corpus.manifest import DOCUMENTS, MANIFEST, read_manifest
 from capstan.jobs.corpus.package import sha256_of
 from capstan.jobs.corpus.progress import Steps
 
-BATCH_DOCUMENTS = 64
-BATCH_BYTES = 1 << 20
+BATCH_DOCUMENTS = 256
+BATCH_BYTES = 4 * 1024 * 1024
 _PAGE = 1000
 _TRIES = 60
 _LONGEST_WAIT_S = 30.0
