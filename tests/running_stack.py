@@ -71,7 +71,7 @@ class RunningStack:
         self._worker = worker or {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._supervisor = Supervisor(Console(), state / "logs", start_timeout_s=240)
+        self._supervisor = Supervisor(Console(), state / "logs", start_timeout_s=400)
 
     def start(self) -> "RunningStack":
         """Start all services and load `DOCUMENTS` for every tenant."""
@@ -133,4 +133,4 @@ class RunningStack:
         return {**found, "worker": Service("worker", worker.command, environment, worker.ready_url)}
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=300)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=500)

@@ -1,6 +1,4 @@
-"""`python -m capstan.reranker` serves; `… openapi` prints the API's description."""
-
-import argparse
+"""`python -m capstan.reranker` serves."""
 
 from capstan.common import telemetry
 from capstan.common.logs import configure_logging
@@ -8,18 +6,12 @@ from capstan.common.models import ModelError, ModelRef
 from capstan.common.server import serve
 from capstan.common.settings import die, load
 from capstan.reranker.app import create
-from capstan.reranker.openapi import description
 from capstan.reranker.scorers import load_scorer
 from capstan.reranker.settings import RerankerSettings
 
 
 def main() -> None:
-    """Command line entry point."""
-    parser = argparse.ArgumentParser(prog="capstan-reranker", description="Scores passages against a query.")
-    parser.add_argument("command", nargs="?", choices=["serve", "openapi"], default="serve")
-    if parser.parse_args().command == "openapi":
-        print(description())
-        return
+    """Serve until told to stop."""
     settings = load(RerankerSettings)
     configure_logging("reranker", settings.log_level)
     telemetry.setup_tracing("reranker")

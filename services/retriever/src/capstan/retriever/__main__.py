@@ -1,6 +1,5 @@
-"""`python -m capstan.retriever` serves; `… openapi` prints the API's description."""
+"""`python -m capstan.retriever` serves."""
 
-import argparse
 import hashlib
 import json
 
@@ -13,18 +12,12 @@ from capstan.retriever.app import create
 from capstan.retriever.edge_store import EdgeStore
 from capstan.retriever.embedder import Embedder, load_embedder
 from capstan.retriever.lexical import AVERAGE_LENGTH
-from capstan.retriever.openapi import description
 from capstan.retriever.settings import RetrieverSettings
 from capstan.retriever.store import SCHEMA_VERSION, StoreError, VectorStore
 
 
 def main() -> None:
-    """Command line entry point."""
-    parser = argparse.ArgumentParser(prog="capstan-retriever", description="Chunks, indexes and searches documents.")
-    parser.add_argument("command", nargs="?", choices=["serve", "openapi"], default="serve")
-    if parser.parse_args().command == "openapi":
-        print(description())
-        return
+    """Serve until told to stop."""
     settings = load(RetrieverSettings)
     configure_logging("retriever", settings.log_level)
     telemetry.setup_tracing("retriever")
