@@ -59,9 +59,14 @@ def test_code_must_stand_in_the_passage_as_it_is() -> None:
     assert bind("The `pipe` system call creates a channel.").text.endswith("[2]")
 
 
+def test_a_line_of_a_code_block_is_shown_only_if_the_passage_has_it() -> None:
+    said = "To stage a file for the next commit, use:\n```sh\n$ git add\ngit add --stage file commit\n```\n"
+    assert bind(said, strict=True).text == "To stage a file for the next commit, use: [1]\n$ git add [1]"
+
+
 def test_a_strict_answer_shows_supported_sentences_once_and_nothing_else() -> None:
     said = "Sure! Use git add to stage a file [1]. Bananas ripen beside apples.\nUse git add to stage a file [1].\n"
-    binder = bind(said + "```\nThe pipe system call creates a data channel.", strict=True)
+    binder = bind(said + "```\n```\nThe pipe system call creates a data channel.", strict=True)
     assert binder.text == "Use git add to stage a file. [1]\nThe pipe system call creates a data channel. [2]"
     assert (binder.sentences, binder.supported) == (4, 3)
 

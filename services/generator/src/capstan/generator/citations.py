@@ -16,6 +16,7 @@ from capstan.generator.text import best_quote, end_of_sentence, support, words
 
 _MARKER = re.compile(r"[ \t]*\[ ?(\d{1,3}(?: ?[,;] ?\d{1,3}){0,7}) ?\]")
 _OPEN_MARKER = re.compile(r"[ \t]*\[[ \d,;]{0,48}$|[ \t]+$")
+_FENCE = "```"
 _CODE = re.compile(r"`([^`\n]+)`")
 _MIN_WORDS = 3
 """A sentence of fewer content words is too short to be attributed to a passage by its words."""
@@ -53,6 +54,7 @@ class CitationBinder:
         self._sentence = ""
         self._named: list[int] = []
         self._in_code = False
+        self._fenced = False
         self._gap = ""
         self._shown: set[str] = set()
         self._last = ""
@@ -132,7 +134,9 @@ class CitationBinder:
 
     def _close_sentence(self) -> None:
         sentence_words = words(self._sentence)
-        if len(sentence_words) >= _MIN_WORDS:
+        if self._sentence.lstrip().startswith(_FENCE):
+            self._fenced = not self._fenced
+        elif len(sentence_words) >= (1 if self._fenced else _MIN_WORDS):
             self.sentences += 1
             scores = {n: self._support(n, sentence_words) for n in range(1, len(self.passages) + 1)}
             numbers = self._supporting(scores)
@@ -157,8 +161,11 @@ class CitationBinder:
         return True
 
     def _support(self, number: int, sentence_words: list[str]) -> float:
-        """Word overlap; code in the sentence must stand in the passage as it is."""
+        """Word overlap; code, inline or in a block, must stand in the passage as it is."""
         passage = self.passages[number - 1]
+        if self._fenced:
+            line = _flat(self._sentence.strip().removeprefix("$ "))
+            return float(line in _flat(passage.text))
         held = f"{passage.place}\n{passage.text}"
         if not all(re.search(rf"(?<!\w){re.escape(code)}(?!\w)", held) for code in _CODE.findall(self._sentence)):
             return 0.0
@@ -180,3 +187,7 @@ class CitationBinder:
 
     def _emit(self, piece: str) -> None:
         self.text += piece
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
