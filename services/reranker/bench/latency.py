@@ -1,16 +1,14 @@
 """Latency of the default scorer on 30 passages, cold and remembered; prints JSON."""
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 
 from capstan.common.models import ModelRef
+from capstan.common.provenance import provenance
 from capstan.common.settings import CommonSettings
 from capstan.reranker.scorers import load_scorer
 
@@ -56,9 +54,7 @@ def main() -> None:
             if times is cold:
                 tokens.append(scores.tokens)
     result = {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.machine(), "load_1m": round(os.getloadavg()[0], 2)},
+        **provenance(),
         "scorer": scorer.name,
         "runtime": scorer.runtime,
         "threads": arguments.threads,

@@ -7,10 +7,7 @@ What is not installed (PyTorch) is left out of the table and named in `skipped`.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import random
 import sys
 import time
@@ -23,6 +20,7 @@ import numpy.typing as npt
 
 from capstan.common.encoder import Encoder
 from capstan.common.models import ModelRef
+from capstan.common.provenance import provenance
 from capstan.common.settings import CommonSettings
 from capstan.retriever.chunking import Section, chunk_sections
 from capstan.retriever.embedder import OnnxEmbedder, view
@@ -163,9 +161,7 @@ def main() -> None:
         table[name] |= agreement(reference, vectors)
         print(name, table[name], file=sys.stderr)
     result = {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.machine(), "load_1m": round(os.getloadavg()[0], 2)},
+        **provenance(),
         "chunks": len(ids),
         "tokens": sum(map(len, ids)),
         "ways": table,

@@ -4,13 +4,10 @@ The queries are titles and headings of documents (`--documents`), in a fixed ran
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import random
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import httpx2
 
 from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
+from capstan.common.provenance import provenance
 
 
 def queries(path: Path, count: int) -> list[str]:
@@ -67,9 +65,7 @@ def main() -> None:
         modes = {mode: measure(client, mode, asked) for mode in ("bm25", "dense", "hybrid")}
         index = client.get("/v1/index").json()
     result = {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.machine(), "load_1m": round(os.getloadavg()[0], 2)},
+        **provenance(),
         "queries": len(asked),
         "index": index,
         "modes": modes,

@@ -1,0 +1,46 @@
+"""Where a measured figure comes from: the head of every committed result."""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def provenance(argv: list[str] | None = None) -> dict[str, Any]:
+    """Command, commit, date and machine of a measurement. Paths in the command are cut to their names."""
+    command = sys.argv if argv is None else argv
+    shown = [part if not Path(part).is_absolute() else Path(part).name for part in command]
+    return {
+        "command": " ".join(["python", *shown]),
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {
+            "cpus": os.cpu_count(),
+            "cpu": _cpu(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "platform": platform.machine(),
+            "load_1m": round(os.getloadavg()[0], 2),
+        },
+    }
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name and the widest vector instructions it has."""
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    name = next(
+        (line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "unknown"
+    )
+    flags = set(text.split())
+    widest = next((flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in flags), "")
+    return f"{name} ({widest})" if widest else name
