@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from capstan.common.provenance import provenance
 from capstan.native.ask import Answered, AskFailed, ask
 from capstan.native.console import Console
 from capstan.native.settings import NativeSettings
@@ -45,6 +46,7 @@ async def run(settings: NativeSettings) -> int:
         console.plain(f"\nQ: {SAMPLE}\nA: ", end="")
         await ask(_gateway(settings), key, SAMPLE, console)
         _note_first_answer(timings)
+        _keep_figures(settings, "make run", _figures(settings, timings))
         _welcome(settings, key, timings, console)
         failure = await supervisor.died()
         raise failure
@@ -69,14 +71,8 @@ async def smoke(settings: NativeSettings) -> int:
         for problem in problems:
             console.say(f"error: {problem}")
         cited = sum(bool(answer.annotations) for answer in answers)
-        figures.update(
-            setup_s=round(timings.setup_s, 1),
-            start_s=round(timings.start_s, 1),
-            first_answer_s=round(timings.first_answer_s, 1),
-            documents=_documents(settings),
-            answers=len(answers),
-            cited=cited,
-        )
+        figures.update(_figures(settings, timings), answers=len(answers), cited=cited)
+        _keep_figures(settings, "make smoke", figures)
         return 0 if cited == len(answers) and not problems else 1
 
     code = await _with_stack(settings, console, question)
@@ -161,6 +157,20 @@ async def _load_documents(settings: NativeSettings, supervisor: Supervisor) -> N
         raise
     if status:
         raise ServiceFailed("the documents could not be loaded; see the lines above")
+
+
+def _figures(settings: NativeSettings, timings: Timings) -> dict[str, float]:
+    return {
+        "setup_s": round(timings.setup_s, 1),
+        "start_s": round(timings.start_s, 1),
+        "first_answer_s": round(timings.first_answer_s, 1),
+        "documents": _documents(settings),
+    }
+
+
+def _keep_figures(settings: NativeSettings, command: str, figures: dict[str, float]) -> None:
+    """Leave the figures with their provenance in the stack's state, as documents quote them."""
+    (settings.state / "figures.json").write_text(json.dumps({**provenance(command), **figures}, indent=1) + "\n")
 
 
 def _documents(settings: NativeSettings) -> int:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 
-def provenance(argv: list[str] | None = None) -> dict[str, Any]:
-    """Command, commit, date and machine of a measurement. Paths in the command are cut to their names."""
-    command = sys.argv if argv is None else argv
-    shown = [part if not Path(part).is_absolute() else Path(part).name for part in command]
+def provenance(command: str | None = None) -> dict[str, Any]:
+    """Command (by default this process's own), commit, date and machine of a measurement."""
     return {
-        "command": " ".join(["python", *shown]),
+        "command": command or _own_command(),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
@@ -25,6 +23,11 @@ def provenance(argv: list[str] | None = None) -> dict[str, Any]:
             "load_1m": round(os.getloadavg()[0], 2),
         },
     }
+
+
+def _own_command() -> str:
+    """The command line; absolute paths are another machine's business and cut to their names."""
+    return " ".join(["python", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv)])
 
 
 def _commit() -> str:
