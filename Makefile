@@ -1,5 +1,6 @@
 # Every daily action. `make help` lists them.
 PYTHON ?= python3
+export Q
 BOOTSTRAP = $(PYTHON) native/bootstrap.py
 DEV = $(BOOTSTRAP) python
 
@@ -7,13 +8,13 @@ DEV = $(BOOTSTRAP) python
 .PHONY: help run ask smoke test lint format types openapi clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## set everything up, start the stack, answer a sample question (SOURCE=dir: your own documents)
 	@$(BOOTSTRAP) run
 
 ask: ## ask the running stack: make ask Q="How do I create a VPC?"
-	@$(BOOTSTRAP) ask "$(Q)"
+	@$(BOOTSTRAP) ask "$$Q"
 
 smoke: ## start a stack on free ports, ask three questions, check citations, print figures as JSON
 	@$(BOOTSTRAP) smoke

@@ -8,6 +8,7 @@ what it holds, kept in the cache directory and shared by all checkouts, so that 
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -216,6 +217,8 @@ def main() -> None:
         raise SetupError(
             f"Capstan needs Python 3.11 or newer, this is {sys.version.split()[0]}: run make PYTHON=python3.11 …"
         )
+    if importlib.util.find_spec("ensurepip") is None:
+        raise SetupError("this Python cannot make virtual environments: install them first (apt install python3-venv)")
     environments, documents = needs[command]
     prepare(environments, documents=documents)
     variables = process_environment()

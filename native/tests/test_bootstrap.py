@@ -78,14 +78,15 @@ def test_an_empty_question_says_how_to_ask(tmp_path: Path) -> None:
     assert "make ask Q=" in done.stderr
 
 
-def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, unused_tcp_port_factory: Any) -> None:
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = _native("run", CAPSTAN_NATIVE_STATE_DIR=str(tmp_path), CAPSTAN_RERANKER_PORT=port)
+        free = {f"CAPSTAN_{name}_PORT": str(unused_tcp_port_factory()) for name in ("GATEWAY", "RETRIEVER")}
+        done = _native("run", CAPSTAN_NATIVE_STATE_DIR=str(tmp_path), CAPSTAN_RERANKER_PORT=port, **free)
     assert done.returncode == 2
     assert f"port {port} is taken; stop what uses it or set CAPSTAN_RERANKER_PORT" in done.stderr
     assert not (tmp_path / "logs").exists()

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def test_run_answers_and_ctrl_c_under_make_exits_0(
 ) -> None:
     variables = {**environment, **_free_ports(unused_tcp_port_factory)}
     makefile = tmp_path / "Makefile"
-    makefile.write_text(f"run:\n\t@{sys.executable} -m capstan.native run\n")
+    makefile.write_text(f"run:\n\t@{shlex.quote(sys.executable)} -m capstan.native run\n")
     terminal, other_end = pty.openpty()
     make = subprocess.Popen(
         ["make", "-f", str(makefile), "run"],

@@ -84,6 +84,7 @@ GOOD_MODELS = "pools: {p: {urls: ['http://x']}}\nmodels: {m: {pool: p}}\n"
         ("pools: {p: {urls: ['http://x']}}\nmodels: {m: {pool: q}}", "'q'"),
         ("pools: {p: {urls: ['nowhere']}}\nmodels: {m: {pool: p}}", "pools.p.urls"),
         ("pools: {p: {urls: ['http://${NOT_SET_ANYWHERE}']}}\nmodels: {m: {pool: p}}", "NOT_SET_ANYWHERE"),
+        ("pools: {p: {urls: ['https://x']}}\nmodels: {m: {pool: p}}", "http://"),
         ("pools: [", "expected"),
         ("", "pools"),
     ],
@@ -120,6 +121,13 @@ def test_start_up_mistakes_are_one_line_each_and_exit_2(tmp_path: Path) -> None:
         "CAPSTAN_GATEWAY_PORT",
     ]
     assert "did you mean CAPSTAN_GATEWAY_PORT?" in lines[0]
+
+
+def test_a_tenant_name_that_cannot_be_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="my team"):
+        add_key(tmp_path / "keys.yaml", "my team")
+    with pytest.raises(ConfigError, match="No such file"):
+        add_key(tmp_path / "nowhere/keys.yaml", "acme")
 
 
 def test_a_missing_keys_file_is_named(tmp_path: Path) -> None:

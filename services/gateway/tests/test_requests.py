@@ -6,7 +6,7 @@ import orjson
 import pytest
 from fake_upstream import FakeUpstream, reply
 
-from capstan.common.identity import Signer
+from capstan.common.identity import Identity, Signer
 
 
 async def test_a_completion_passes_through_and_is_metered(gateway: Any) -> None:
@@ -114,6 +114,16 @@ async def test_a_request_goes_to_the_other_upstream_when_one_is_down(gateway: An
     statuses = [(await setup.chat()).status_code for _ in range(4)]
     assert statuses == [200] * 4
     assert len(alive.requests) == 4
+
+
+async def test_a_tenant_of_the_documents_alone_gets_their_model_inside(
+    gateway: Any, auth: dict[str, str], identity_secret: str
+) -> None:
+    setup = await gateway(tenant={"models": ["other"]})
+    assert (await setup.chat()).status_code == 403
+    token = Signer(identity_secret).sign(Identity("acme", "generator"))
+    assert (await setup.chat(headers={"x-capstan-identity": token})).status_code == 200
+    assert (await setup.client.get("/v1/models/m", headers=auth)).status_code == 403
 
 
 async def test_the_models_of_a_key(gateway: Any, auth: dict[str, str]) -> None:

@@ -100,6 +100,8 @@ async def test_a_client_that_leaves_before_the_first_byte_aborts_the_upstream(ga
     await asyncio.wait_for(setup.upstream.disconnected.wait(), 1)
     await _until(lambda: setup.metric("capstan_gateway_running{"), 0)
     assert await setup.metric('capstan_gateway_requests_total{model="m",outcome="client_closed"') == 1
+    # its prompt was read: hanging up early is not a way to work for free
+    assert await setup.metric('capstan_gateway_tokens_total{model="m",tenant="acme",type="input"}') > 0
 
 
 async def test_a_client_that_leaves_mid_stream_aborts_the_upstream(gateway: Any, auth: dict[str, str]) -> None:

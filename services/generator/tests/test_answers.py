@@ -202,6 +202,13 @@ async def test_an_overloaded_model_gives_an_extractive_answer_marked_as_such(gen
         assert message["content"][citation["start_index"] : citation["end_index"]] == f"[{citation['id']}]"
 
 
+async def test_options_that_the_model_refuses_are_the_clients_mistake(generator: Any) -> None:
+    setup = await generator()
+    setup.neighbours.llm_status = 400
+    assert (await setup.ask(temperature=9)).status_code == 400
+    assert _chunks(await setup.ask(temperature=9, stream=True))[-1]["error"]["message"] == "the queue is full"
+
+
 async def test_a_model_that_dies_midway_ends_in_an_error_event(generator: Any) -> None:
     setup = await generator()
     setup.neighbours.end = [_event({"error": {"message": "the worker died"}})]
@@ -272,6 +279,7 @@ async def test_a_client_that_leaves_stops_the_model(generator: Any) -> None:
         ({"messages": [{"role": "user", "content": "x"}], "model": "gpt"}, 404, "docs"),
         ({"messages": [{"role": "user", "content": "x"}], "n": 3}, 400, "'n'"),
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}, 400, "max_tokens"),
+        ({"messages": [{"role": "user", "content": "x" * 3900}], "max_tokens": 1024}, 400, "no room"),
     ],
 )
 async def test_bad_requests(generator: Any, body: dict[str, Any], status: int, says: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import suppress
 
 _COLOURS = {"gateway": 36, "retriever": 32, "reranker": 33, "generator": 35, "worker": 34}
 _SERIOUS = ("warning", "error", "critical")
@@ -18,17 +19,18 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line of progress with the seconds since the start."""
-        print(f"[{time.monotonic() - self._started:5.0f} s] {text}", flush=True)
+        self.plain(f"[{time.monotonic() - self._started:5.0f} s] {text}")
 
     def plain(self, text: str = "", end: str = "\n") -> None:
         """Text as it is."""
-        print(text, end=end, flush=True)
+        with suppress(OSError):  # the terminal may be gone while the services still stop
+            print(text, end=end, flush=True)
 
     def service_line(self, service: str, line: str) -> None:
         """A log line of a service: all of them where asked for, else warnings and worse."""
         level, text = _read(line)
         if self._all_logs or level in _SERIOUS:
-            print(f"{self._name(service)} | {text}", flush=True)
+            self.plain(f"{self._name(service)} | {text}")
 
     def _name(self, service: str) -> str:
         name = f"{service:<9}"

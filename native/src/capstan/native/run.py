@@ -82,7 +82,7 @@ async def smoke(settings: NativeSettings) -> int:
 
 
 async def _with_stack(settings: NativeSettings, console: Console, work: Work) -> int:
-    """Start everything, do `work`, stop everything. Ctrl-C and SIGTERM drain and give 0."""
+    """Start everything, do `work`, stop everything. Ctrl-C, SIGTERM and a closed terminal drain and give 0."""
     settings.state.mkdir(parents=True, exist_ok=True)
     api_key(settings)
     check_ports(settings)
@@ -90,7 +90,7 @@ async def _with_stack(settings: NativeSettings, console: Console, work: Work) ->
     timings = Timings(settings.setup_s)
     main = asyncio.create_task(_start_and_work(settings, console, supervisor, timings, work))
     loop = asyncio.get_running_loop()
-    for stop in (signal.SIGINT, signal.SIGTERM):
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(stop, main.cancel)
     try:
         return await main

@@ -38,7 +38,7 @@ def services(settings: NativeSettings) -> list[Service]:
 
     return [
         service("worker", {}, ready="/health"),
-        service("retriever", {"CAPSTAN_RETRIEVER_DATA_DIR": str(settings.state / "index")}),
+        service("retriever", {"CAPSTAN_RETRIEVER_DATA_DIR": str(settings.state / "index" / settings.corpus_dir.name)}),
         service("reranker", {}),
         service(
             "generator",

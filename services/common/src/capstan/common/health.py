@@ -1,7 +1,8 @@
 """Liveness, readiness and drain.
 
-A drain first turns readiness off while requests still arrive (load balancers need that moment), then
-stops accepting, lets running requests finish, flushes telemetry, and exits with 0.
+A drain turns readiness off, stops accepting, lets running requests finish, flushes telemetry, and
+exits with 0. The moment that load balancers need before it, while requests still arrive, is the
+orchestrator's (Kubernetes: `preStop.sleep`).
 """
 
 from collections.abc import Callable

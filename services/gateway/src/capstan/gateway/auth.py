@@ -6,6 +6,7 @@ A fast hash suffices because the secret has 256 random bits.
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from capstan.common.identity import IDENTITY_HEADER, InvalidIdentity, Signer
-from capstan.gateway.config import Key, KeysFile, Tenant, read_keys
+from capstan.gateway.config import ConfigError, Key, KeysFile, Tenant, read_keys
 from capstan.gateway.outcome import Outcome, Refusal
 
 _NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
@@ -87,12 +88,17 @@ def new_key(key_id: str) -> tuple[str, Key]:
 def add_key(path: Path, tenant: str) -> str:
     """Create a key for `tenant` (made with default limits if new), store its hash in `path`, return the key."""
     keys = read_keys(path) if path.exists() else KeysFile()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,48}", tenant):
+        raise ConfigError(f"tenant {tenant!r}: a name is 1 to 48 letters, digits, '-' or '_'")
     known = keys.tenants.get(tenant, Tenant())
     key, stored = new_key(f"{tenant}-{secrets.token_hex(4)}")
     updated = known.model_copy(update={"keys": [*known.keys, stored]})
     data = KeysFile.model_validate({"tenants": {**keys.tenants, tenant: updated}}).model_dump()
     scratch = path.with_suffix(".new")
-    scratch.write_text(yaml.safe_dump(data, sort_keys=False))
-    scratch.chmod(0o600)
-    os.replace(scratch, path)
+    try:
+        scratch.write_text(yaml.safe_dump(data, sort_keys=False))
+        scratch.chmod(0o600)
+        os.replace(scratch, path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
     return key

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 
 class ConfigError(Exception):
@@ -21,6 +21,7 @@ class Pool(_Strict):
     """Upstreams that serve the same models and share one admission queue."""
 
     urls: list[AnyHttpUrl] = Field(min_length=1)
+    """`http://` only: TLS to an upstream is a sidecar's work (docs/decisions/0005)."""
     health_path: str = "/health"
     max_concurrent: int = Field(32, gt=0)
     max_queued: int = Field(128, ge=0)
@@ -30,6 +31,13 @@ class Pool(_Strict):
     internal: bool = False
     """A Capstan service: it gets the signed tenant identity, and it calls models through this gateway,
     where their tokens are metered once."""
+
+    @field_validator("urls")
+    @classmethod
+    def _plain_http(cls, urls: list[AnyHttpUrl]) -> list[AnyHttpUrl]:
+        if any(url.scheme != "http" for url in urls):
+            raise ValueError("upstreams are reached by http://, not https://")
+        return urls
 
 
 class Model(_Strict):

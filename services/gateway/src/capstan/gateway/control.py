@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from capstan.common.app import Lifespan, create_app
 from capstan.gateway.auth import Authenticator
 from capstan.gateway.endpoint import PATHS
+from capstan.gateway.outcome import Outcome, Refusal
 from capstan.gateway.routing import Router
 from capstan.gateway.settings import GatewaySettings
 
@@ -41,8 +42,10 @@ def create_control(
     @app.get("/v1/models/{name}", tags=["models"])
     async def model(name: str, request: Request) -> dict[str, Any]:
         """One model."""
-        authenticator.authenticate(request.scope["headers"])
+        principal = authenticator.authenticate(request.scope["headers"])
         router.find(name)
+        if not principal.may_use(name):
+            raise Refusal(Outcome.MODEL_NOT_ALLOWED, f"this key may not use the model {name!r}", param="model")
         return _model(name)
 
     _document_hot_path(app)

@@ -77,12 +77,12 @@ class ModelEndpoint:
         request = parse(await self._read_body(exchange))
         model, pool = self._router.find(request.model)
         record.model, record.stream = request.model, request.stream
-        if not principal.may_use(request.model):
+        if not principal.internal and not principal.may_use(request.model):
             message = f"this key may not use the model {request.model!r}"
             raise Refusal(Outcome.MODEL_NOT_ALLOWED, message, param="model")
         record.metered = not pool.config.internal
         tokens = request.reserve(model.default_output_tokens) if record.metered else 0
-        with self._reserved(exchange, principal, request, tokens), request_span(exchange.scope, record):
+        with request_span(exchange.scope, record), self._reserved(exchange, principal, request, tokens):
             await until_disconnect(exchange.receive, self._admit_and_relay(exchange, principal, request, pool))
 
     @contextmanager
@@ -93,13 +93,22 @@ class ModelEndpoint:
         counts = not principal.internal
         reservation = self._quota.reserve(principal.tenant, principal.limits, tokens, count_request=counts)
         exchange.limit_headers = self._limit_headers(principal)
+        record, aborted = exchange.record, False
         try:
             yield
+        except ClientGone:
+            aborted = record.dispatched
+            raise
+        except Refusal as refusal:
+            aborted = refusal.outcome in (Outcome.UPSTREAM_DIED, Outcome.UPSTREAM_TIMEOUT)
+            raise
         finally:
-            record, tap = exchange.record, exchange.tap
+            tap = exchange.tap
             if record.usage is None and tap is not None:
-                # A stream that broke off has no usage event; each of its events is about a token.
-                record.usage = tap.usage or (Usage(request.prompt_tokens, tap.events) if tap.events else None)
+                record.usage = tap.usage
+            if record.usage is None and (aborted or (tap is not None and tap.events)):
+                # Broken off before its usage came: the prompt was read, and an event is about a token.
+                record.usage = Usage(request.prompt_tokens, tap.events if tap else 0)
             used = record.usage.total if record.usage and record.metered else 0
             self._quota.settle(reservation, used, count_request=counts)
 
@@ -111,6 +120,7 @@ class ModelEndpoint:
         async with pool.admission.slot(principal.tenant):
             exchange.record.queued_s = loop.time() - queued
             headers = self._upstream_headers(exchange, principal, pool)
+            exchange.record.dispatched = True
             async with pool.dispatch(exchange.scope["path"], headers, request.body) as connection:
                 await relay(exchange, request, connection, pool.config.idle_timeout_s)
 

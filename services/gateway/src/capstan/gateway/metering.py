@@ -31,6 +31,8 @@ class Record:
     outcome: Outcome = Outcome.INTERNAL_ERROR
     status: int = 0
     metered: bool = True
+    dispatched: bool = False
+    """On its way to an upstream, which may work for it."""
 
 
 class Metering:

@@ -106,7 +106,7 @@ class Router:
             healthy = False
         else:
             healthy = connection.status == 200
-            connection.abort()
+            connection.abort()  # its body is of no interest
         if healthy != upstream.healthy:
             log.warning("upstream %s", "up" if healthy else "down", extra={"pool": pool.name, "upstream": upstream.url})
         upstream.healthy = healthy

@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-_DONE = b"data: [DONE]"
+_DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
+_EVENT = re.compile(rb"^data:", re.MULTILINE)
 _DATA = b"data:"
 _EVENT_END = b"\n\n"
 _USAGE = b'"usage":'
@@ -60,8 +61,8 @@ class StreamTap:
         if self._rest:
             data = self._rest + data
         whole, self._rest = self._split(data)
-        self.events += whole.count(_DATA)
-        if _DONE in whole:
+        self.events += len(_EVENT.findall(whole))
+        if _DONE.search(whole):
             self.done = True
             self.events -= 1
         if _MAYBE_ERROR in whole and _ERROR.search(whole):

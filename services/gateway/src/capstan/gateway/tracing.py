@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 from starlette.types import Scope
 
+from capstan.common.disconnect import ClientGone
 from capstan.common.telemetry import tracing_enabled
 from capstan.gateway.metering import Record
-from capstan.gateway.outcome import Refusal
+from capstan.gateway.outcome import Outcome, Refusal
 
 
 @contextmanager
@@ -40,6 +41,9 @@ def request_span(scope: Scope, record: Record) -> Iterator[None]:
             yield
         except Refusal as refusal:
             record.outcome = refusal.outcome
+            raise
+        except ClientGone:
+            record.outcome = Outcome.CLIENT_CLOSED
             raise
         finally:
             span.set_attribute("capstan.outcome", record.outcome.value)

@@ -192,12 +192,13 @@ class Upstream:
         turns out to be closed is replaced by a fresh one.
         """
         head = self.request_head(method, path, headers, len(body))
-        connection = await self._connection()
+        connection = self._kept() or await self._connect()
         try:
             async with asyncio.timeout(timeout_s):
                 connection.send(head, body)
                 await connection.head()
         except StaleConnection:
+            self.close()  # the others are as old
             return await self.send(method, path, headers, body, timeout_s)
         except BaseException:
             connection.abort()
@@ -218,11 +219,14 @@ class Upstream:
             connection.abort()
         self._idle.clear()
 
-    async def _connection(self) -> Connection:
+    def _kept(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
                 return connection
+        return None
+
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):

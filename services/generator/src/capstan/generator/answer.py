@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from capstan.common.errors import ApiError
 from capstan.generator.citations import CitationBinder
 from capstan.generator.evidence import Evidence, EvidenceFinder, Passage
 from capstan.generator.llm import Llm, LlmUnavailable, LlmUsage
@@ -82,6 +83,9 @@ class Answerer:
             answer_tokens=answer_tokens,
             most=settings.passages,
         )
+        if evidence.passages and not passages:
+            message = "question and answer leave no room for evidence; shorten the question or lower max_tokens"
+            raise ApiError(400, "question_too_long", message, param="messages")
         answer = Answer(
             question,
             evidence,

@@ -20,7 +20,7 @@ from capstan.common.identity import IDENTITY_HEADER, Identity
 from capstan.generator.answer import Answer, Answerer
 from capstan.generator.chat import ChatFormat, ChatRequest, annotations, details
 from capstan.generator.evidence import EvidenceFinder
-from capstan.generator.llm import Llm, LlmBroke
+from capstan.generator.llm import Llm, LlmBroke, LlmRejected
 from capstan.generator.settings import GeneratorSettings
 
 _DONE = b"data: [DONE]\n\n"
@@ -108,6 +108,8 @@ async def _whole(answer: Answer, text: AsyncGenerator[str, None], form: ChatForm
     try:
         async for _ in text:
             pass
+    except LlmRejected as error:
+        raise ApiError(400, "invalid_request", str(error)) from None
     except LlmBroke as error:
         raise ApiError(502, "upstream_died", f"the language model's answer broke off: {error}") from None
     metrics.record(answer)
@@ -122,6 +124,9 @@ async def _events(
         async with aclosing(text) as pieces:
             async for piece in pieces:
                 yield _event(form.chunk({"content": piece}))
+    except LlmRejected as error:
+        yield _event(error_body(str(error), "invalid_request_error", "invalid_request"))
+        return
     except LlmBroke as error:
         message = f"the language model's answer broke off: {error}"
         yield _event(error_body(message, "upstream_error", "upstream_died"))

@@ -13,6 +13,10 @@ class LlmUnavailable(Exception):
     """The model gave no answer at all: down, overloaded, over quota."""
 
 
+class LlmRejected(Exception):
+    """The model refuses the client's own options; the message is the model server's."""
+
+
 class LlmBroke(Exception):
     """The model's answer broke off after it had begun."""
 
@@ -50,6 +54,8 @@ class Llm:
         begun = False
         try:
             async with self._gateway.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+                if response.status_code in (400, 422):
+                    raise LlmRejected(_message(await response.aread(), response.status_code))
                 if response.status_code != 200:
                     raise LlmUnavailable(_message(await response.aread(), response.status_code))
                 async with aclosing(_events(response)) as events:
@@ -57,6 +63,7 @@ class Llm:
                         _note(event, usage)
                         if text := _delta(event):
                             begun = True
+                            usage.completion += 1  # about a token; the model's own count replaces it
                             yield text
         except (LlmBroke, httpx2.HTTPError) as error:
             kind = LlmBroke if begun else LlmUnavailable
