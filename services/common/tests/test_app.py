@@ -93,6 +93,9 @@ async def test_errors_have_one_shape_and_bugs_tell_nothing(client: Any) -> None:
     bug = await client.get("/broken/bug")
     assert (bug.status_code, bug.json()["error"]["code"]) == (500, "internal_error")
     assert "a bug" not in bug.text
+    assert bug.headers["x-request-id"]
+    counted = 'capstan_http_requests_total{method="GET",route="/broken/{kind}",service="probe",status="500"} 1.0'
+    assert counted in (await client.get("/metrics")).text
     assert (await client.get("/nowhere")).json()["error"]["code"] == "not_found"
     assert (await client.get("/items")).json()["error"]["code"] == "method_not_allowed"
 

@@ -1,6 +1,5 @@
 """The frame of a service: health, metrics, ids, errors and limits around its own routes."""
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -13,13 +12,11 @@ from starlette.exceptions import HTTPException
 
 from capstan.common import telemetry
 from capstan.common.disconnect import ClientGone
-from capstan.common.errors import ApiError, error_body, from_http_exception
+from capstan.common.errors import ApiError, from_http_exception
 from capstan.common.health import Lifecycle, Ready
 from capstan.common.identity import IDENTITY_HEADER, Identity, InvalidIdentity, Signer
 from capstan.common.middleware import BodyLimit, Observe
 from capstan.common.settings import ServiceSettings
-
-log = logging.getLogger("capstan.app")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -88,19 +85,12 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def on_invalid(_: Request, error: Any) -> JSONResponse:
         return respond(_validation_error(error))
 
-    async def on_crash(_: Request, error: Exception) -> JSONResponse:
-        log.error("unhandled error", exc_info=error)
-        return JSONResponse(
-            error_body("internal error; the log has it under this request id", "server_error", "internal_error"), 500
-        )
-
     async def on_gone(_: Request, __: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it; the log and the metrics do
 
     app.add_exception_handler(ClientGone, on_gone)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(Exception, on_crash)
 
 
 def _validation_error(error: RequestValidationError) -> ApiError:

@@ -4,15 +4,21 @@ import logging
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capstan.common.context import REQUEST_ID_HEADER, accept_request_id, request_id
-from capstan.common.errors import ApiError
+from capstan.common.errors import ApiError, error_body
 
 log = logging.getLogger("capstan.http")
 
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+_INTERNAL_ERROR = JSONResponse(
+    error_body("internal error; the log has it under this request id", "server_error", "internal_error"), 500
+)
 
 
 def too_large(limit: int) -> ApiError:
@@ -84,6 +90,11 @@ class Observe:
 
         try:
             await self._app(scope, receive, observed)
+        except Exception:
+            log.exception("unhandled error")
+            if status:
+                raise  # too late for an answer: the connection breaks
+            await _INTERNAL_ERROR(scope, receive, observed)
         finally:
             self._record(scope, status, time.perf_counter() - started)
             request_id.reset(token)
