@@ -5,10 +5,10 @@ BOOTSTRAP = $(PYTHON) native/bootstrap.py
 DEV = $(BOOTSTRAP) python
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask smoke test lint format types openapi clean
+.PHONY: help run ask smoke test bench-gateway bench-overload lint format types openapi clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## set everything up, start the stack, answer a sample question (SOURCE=dir: your own documents)
 	@$(BOOTSTRAP) run
@@ -21,6 +21,12 @@ smoke: ## start a stack on free ports, ask three questions, check citations, pri
 
 test: lint types ## everything: linters, types, import rules, unit and end-to-end tests
 	@$(DEV) -m pytest
+
+bench-gateway: ## the gateway against its peers, one core each (QUICK=1: 90 s; PEERS=all: LiteLLM and Portkey too)
+	@$(BOOTSTRAP) bench-gateway $(ARGS)
+
+bench-overload: ## the gateway with too much to do: overload, fairness, prefix affinity (QUICK=1: 2 minutes)
+	@$(BOOTSTRAP) bench-overload
 
 lint: ## ruff and the import rules
 	@$(DEV) -m ruff check .

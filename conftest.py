@@ -11,7 +11,7 @@ import uvloop
 from running_stack import RunningStack
 
 SECRET = "test-secret-of-at-least-32-characters"
-Serve = Callable[[Any], Awaitable[str]]
+Serve = Callable[..., Awaitable[str]]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -27,13 +27,13 @@ def identity_secret() -> str:
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serve an ASGI app on a free port of this machine: `url = await serve(app)`."""
+    """Serve an ASGI app on a free port of this machine: `url = await serve(app)`; `http` is uvicorn's protocol class."""
     running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
 
-    async def start(app: Any) -> str:
+    async def start(app: Any, http: Any = "httptools") -> str:
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, http=http, log_config=None, ws="none", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve([listener]))
         running.append((server, task))

@@ -60,9 +60,13 @@ ENVIRONMENTS = {
             check=_TORCH_CHECK,
         ),
         Environment("jobs", ("training-jobs/requirements/corpus.txt",)),
+        Environment("peers", ("loadtest/requirements-peers.txt",)),
+        Environment("peers-litellm", ("loadtest/requirements-peers-litellm.txt",)),
         Environment("dev", ("native/requirements-dev.txt", *_TORCH), on=("services", "jobs"), check=_TORCH_CHECK),
     )
 }
+PEERS = ("peers", "peers-litellm") if os.environ.get("PEERS") == "all" else ("peers",)
+"""Environments of the gateways that bench-gateway compares with."""
 
 _say_lock = threading.Lock()
 _started = time.monotonic()
@@ -87,6 +91,11 @@ def directory(environment: Environment) -> Path:
 def python_of(name: str) -> Path:
     """The interpreter of a named environment."""
     return directory(ENVIRONMENTS[name]) / "bin/python"
+
+
+def variable_of(name: str) -> str:
+    """The environment variable that holds an environment's interpreter."""
+    return f"CAPSTAN_NATIVE_{name.upper().replace('-', '_')}_PYTHON"
 
 
 def ensure(name: str) -> Path:
@@ -176,7 +185,7 @@ def corpus_directory() -> Path:
 
 def process_environment() -> dict[str, str]:
     """The environment in which every part runs: sources on the path, interpreters and directories by name."""
-    names = {f"CAPSTAN_NATIVE_{name.upper()}_PYTHON": str(python_of(name)) for name in ("services", "worker", "jobs")}
+    names = {variable_of(name): str(python_of(name)) for name in ("services", "worker", "jobs")}
     return {
         **os.environ,
         **names,
@@ -208,6 +217,8 @@ def main() -> None:
         "run": (["services", "worker", "jobs"], True),
         "smoke": (["services", "worker", "jobs"], True),
         "ask": (["services"], False),
+        "bench-gateway": (["services", *PEERS], False),
+        "bench-overload": (["services", "peers"], False),
         "python": (["services", "worker", "jobs", "dev"], False),
     }
     if command not in needs:
@@ -225,6 +236,12 @@ def main() -> None:
     variables["CAPSTAN_NATIVE_SETUP_S"] = f"{time.monotonic() - _started:.1f}"
     if command == "python":  # the developers' interpreter, with every package but vLLM's
         argv = [str(python_of("dev")), *arguments]
+    elif command == "bench-gateway":
+        variables |= {variable_of(name): str(python_of(name)) for name in PEERS}
+        argv = [str(python_of("services")), "-m", "loadtest.gateway_bench", *arguments]
+    elif command == "bench-overload":
+        variables[variable_of("peers")] = str(python_of("peers"))
+        argv = [str(python_of("services")), "-m", "loadtest.overload"]
     else:
         argv = [str(python_of("services")), "-m", "capstan.native", command, *arguments]
     os.execve(argv[0], argv, variables)  # noqa: S606 - become the command

@@ -107,6 +107,10 @@ class RunningStack:
         alone = self._services()[name]
         self._run(self._supervisor.start([Service(name, alone.command, alone.environment, alone.ready_url)]))
 
+    def start_beside(self, service: Service) -> None:
+        """Start one more process and wait until it is ready; it stops with the stack."""
+        self._run(self._supervisor.start([service]))
+
     def url(self, name: str) -> str:
         """Base URL of a service."""
         return f"http://127.0.0.1:{getattr(self.settings, f'{name}_port')}"

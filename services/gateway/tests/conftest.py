@@ -21,10 +21,12 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 class Setup:
     """What a test needs of a running gateway."""
 
-    def __init__(self, url: str, upstream: FakeUpstream, client: httpx2.AsyncClient) -> None:
+    def __init__(self, gateway: Gateway, url: str, upstream: FakeUpstream, client: httpx2.AsyncClient) -> None:
+        self.gateway = gateway
         self.url = url
         self.upstream = upstream
         self.client = client
+        self.log: list[bytes] = []
 
     async def chat(self, headers: dict[str, str] | None = None, **extra: Any) -> httpx2.Response:
         """POST a chat completion."""
@@ -41,7 +43,7 @@ StartGateway = Callable[..., Awaitable[Setup]]
 
 @pytest.fixture
 async def gateway(serve: Any, identity_secret: str) -> AsyncIterator[StartGateway]:
-    """Start a gateway: `setup = await gateway(pool={…}, tenant={…}, internal={…}, urls=[…])`."""
+    """Start a gateway: `setup = await gateway(pool={…}, tenant={…}, models={…}, urls=[…])`."""
     clients: list[httpx2.AsyncClient] = []
 
     async def start(
@@ -49,18 +51,24 @@ async def gateway(serve: Any, identity_secret: str) -> AsyncIterator[StartGatewa
         pool: dict[str, Any] | None = None,
         tenant: dict[str, Any] | None = None,
         urls: list[str] | None = None,
+        models: dict[str, Any] | None = None,
+        pools: dict[str, Any] | None = None,
         **settings: Any,
     ) -> Setup:
         upstream = FakeUpstream()
-        pools = {"p": {"urls": urls or [await serve(upstream)], **(pool or {})}}
-        models = ModelsFile.model_validate({"pools": pools, "models": {"m": {"pool": "p"}, "other": {"pool": "p"}}})
+        first = {"urls": urls or [await serve(upstream)], **(pool or {})}
+        names = models or {"m": {"pool": "p"}, "other": {"pool": "p"}}
+        file = ModelsFile.model_validate({"pools": {"p": first, **(pools or {})}, "models": names})
         keys = KeysFile.model_validate({"tenants": {"acme": {"keys": [STORED.model_dump()], **(tenant or {})}}})
-        unread = Path("unread")
-        config = GatewaySettings(identity_secret=identity_secret, models_file=unread, keys_file=unread, **settings)
-        url = await serve(Gateway(config, models, keys))
+        config = GatewaySettings(identity_secret=identity_secret, models_file=Path("unread"), **settings)
+        lines: list[bytes] = []
+        gateway = Gateway(config, file, keys, lines.append)
+        url = await serve(gateway.control, http=gateway.edge.protocol)
         client = httpx2.AsyncClient(base_url=url, trust_env=False, timeout=10)
         clients.append(client)
-        return Setup(url, upstream, client)
+        setup = Setup(gateway, url, upstream, client)
+        setup.log = lines
+        return setup
 
     yield start
     for client in clients:

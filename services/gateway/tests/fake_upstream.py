@@ -22,6 +22,9 @@ class FakeUpstream:
         if scope["path"] == "/health":
             await reply(send, 200, b"ok")
             return
+        if scope["path"] == "/metrics":
+            await reply(send, 404, b"")
+            return
         body = b""
         while True:
             message = await receive()

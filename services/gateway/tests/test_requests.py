@@ -32,7 +32,7 @@ async def test_the_upstream_gets_the_clients_bytes_but_not_its_key(gateway: Any)
 async def test_an_internal_pool_gets_a_signed_identity_and_is_not_metered(
     gateway: Any, identity_secret: str, auth: dict[str, str]
 ) -> None:
-    setup = await gateway(pool={"internal": True})
+    setup = await gateway(pool={"kind": "capstan"})
     forged = {"x-capstan-identity": "forged", **auth}
     assert (await setup.chat(headers=forged)).status_code == 200
     token = setup.upstream.requests[0]["headers"]["x-capstan-identity"]

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fake_upstream import FakeUpstream
 
-from capstan.gateway.auth import add_key
+from capstan.gateway.tenants import add_key
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

@@ -86,6 +86,18 @@ def test_more_arguments_come_last_so_that_they_win():
     assert built.argv.count("--block-size") == 1
 
 
+@pytest.mark.parametrize("machine", [AVX2, CUDA])
+def test_tools_are_on_and_the_model_s_own_format_can_be_named(machine):
+    assert "--enable-auto-tool-choice" in command(machine).argv
+    assert value(command(machine, tool_parser="llama3_json"), "--tool-call-parser") == "llama3_json"
+
+
+def test_tools_can_be_turned_off():
+    built = command(tool_parser="")
+
+    assert not {"--enable-auto-tool-choice", "--tool-call-parser"} & set(built.argv)
+
+
 def test_lora_is_off_unless_asked_for():
     assert "--enable-lora" not in command().argv
 

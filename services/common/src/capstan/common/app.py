@@ -28,14 +28,16 @@ def create_app(
     ready: Ready,
     registry: CollectorRegistry,
     lifespan: Lifespan | None = None,
+    busy: Callable[[], bool] = lambda: False,
     max_body_bytes: int = 4 * 1024 * 1024,
 ) -> FastAPI:
     """A FastAPI application with everything that is the same in each service.
 
-    `ready` returns None or what the service waits for; `registry` holds the service's metrics.
+    `ready` returns None or what the service waits for; `busy` tells a drain whether requests run that it must wait for
+    before the port closes; `registry` holds the service's metrics.
     """
     app = FastAPI(title=f"Capstan {service}", version="0.1.0", lifespan=lifespan)
-    app.state.lifecycle = Lifecycle(ready)
+    app.state.lifecycle = Lifecycle(ready, busy)
     app.state.signer = Signer(settings.identity_secret.get_secret_value())
     ProcessCollector(registry=registry)
     _add_operations(app, registry)

@@ -1,8 +1,7 @@
 """Liveness, readiness and drain.
 
-A drain turns readiness off, stops accepting, lets running requests finish, flushes telemetry, and
-exits with 0. The moment that load balancers need before it, while requests still arrive, is the
-orchestrator's (Kubernetes: `preStop.sleep`).
+A drain turns readiness off, keeps serving for the moment that load balancers need to notice, then refuses new work, lets
+running requests finish, flushes telemetry, and exits with 0.
 """
 
 from collections.abc import Callable
@@ -14,9 +13,13 @@ Ready = Callable[[], str | None]
 class Lifecycle:
     """The state that `/readyz` reports."""
 
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: Ready, busy: Callable[[], bool] = lambda: False) -> None:
+        """`busy`: whether requests run that a drain must wait for before the port closes."""
         self._ready = ready
+        self.busy = busy
         self.draining = False
+        self.refusing = False
+        """New work is refused: the second part of a drain."""
 
     def waiting_for(self) -> str | None:
         """None when ready, else the reason why not."""

@@ -1,6 +1,8 @@
 """Runs an ASGI application under uvicorn until SIGTERM or SIGINT, then drains it."""
 
 import socket
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -12,33 +14,75 @@ from capstan.common.settings import die
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn that reports not-ready as soon as it is told to stop, and exits with 0."""
+    """uvicorn that reports not-ready as soon as it is told to stop, and exits with 0. Times are in seconds."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        lifecycle: Lifecycle,
+        *,
+        drain_s: float,
+        delay_s: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
+        self._drain_s = drain_s
+        self._delay_s = delay_s
+        self._now = now
+        self._told_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: drain. Second: stop at once. (uvicorn would re-raise it and lose the exit code.)"""
-        if self.should_exit:
-            self.force_exit = True
+        if self._told_at is not None:
+            self.force_exit = self.should_exit = True
+            return
+        self._told_at = self._now()
         self._lifecycle.draining = True
-        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn, ten times a second: whether to close the port and end what still runs."""
+        if self._told_at is not None:
+            waited = self._now() - self._told_at - self._delay_s
+            if waited >= 0:
+                self._lifecycle.refusing = True
+                if waited >= self._drain_s or not self._lifecycle.busy():
+                    self.config.timeout_graceful_shutdown = max(1, round(self._drain_s - waited))
+                    self.should_exit = True
+        return await super().on_tick(counter)
 
 
-def serve(app: Any, *, host: str, port: int, port_setting: str, lifecycle: Lifecycle, drain_s: float) -> None:
-    """Serve `app` on `host:port` until told to stop. `drain_s` bounds the wait for running requests."""
+def serve(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    port_setting: str,
+    lifecycle: Lifecycle,
+    drain_s: float,
+    delay_s: float = 0.0,
+    http: Any = "httptools",
+    keep_alive_s: float = 5.0,
+) -> None:
+    """Serve `app` on `host:port` until told to stop.
+
+    After SIGTERM the service is not ready but serves on for `delay_s`; then running requests have `drain_s`. `http` is
+    uvicorn's protocol class.
+    """
     listener = bind(host, port, port_setting)
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=http,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=max(1, round(keep_alive_s)),
         timeout_graceful_shutdown=max(1, round(drain_s)),
     )
-    DrainingServer(config, lifecycle).run(sockets=[listener])
+    DrainingServer(config, lifecycle, drain_s=drain_s, delay_s=delay_s).run(sockets=[listener])
     telemetry.flush()
 
 

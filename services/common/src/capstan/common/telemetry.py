@@ -18,8 +18,11 @@ def tracing_enabled() -> bool:
     return bool(os.environ.get(ENDPOINT))
 
 
-def setup_tracing(service: str) -> None:
-    """Install the tracer provider that exports this service's spans. Does nothing without an endpoint."""
+def setup_tracing(service: str, *, sampled_by_caller: bool = False) -> None:
+    """Install the tracer provider that exports this service's spans. Does nothing without an endpoint.
+
+    `sampled_by_caller`: the service draws `OTEL_TRACES_SAMPLER`'s decision itself, and starts spans only where it is yes.
+    """
     if not tracing_enabled():
         return
     from opentelemetry import trace
@@ -27,8 +30,10 @@ def setup_tracing(service: str) -> None:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-    provider = TracerProvider(resource=Resource.create({"service.name": f"capstan-{service}"}))
+    sampler = ALWAYS_ON if sampled_by_caller else None
+    provider = TracerProvider(sampler=sampler, resource=Resource.create({"service.name": f"capstan-{service}"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
 

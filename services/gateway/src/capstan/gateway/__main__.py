@@ -8,9 +8,9 @@ from capstan.common.logs import configure_logging
 from capstan.common.server import serve
 from capstan.common.settings import die, load
 from capstan.gateway.app import Gateway
-from capstan.gateway.auth import add_key
-from capstan.gateway.config import ConfigError, read_keys, read_models
+from capstan.gateway.config import ConfigError, read_models
 from capstan.gateway.settings import GatewaySettings
+from capstan.gateway.tenants import add_key
 
 
 def main() -> None:
@@ -34,15 +34,18 @@ def run() -> None:
     """Serve until told to stop."""
     settings = load(GatewaySettings)
     configure_logging("gateway", settings.log_level)
-    telemetry.setup_tracing("gateway")
-    gateway = Gateway(settings, read_models(settings.models_file), read_keys(settings.keys_file))
+    telemetry.setup_tracing("gateway", sampled_by_caller=True)
+    gateway = Gateway(settings, read_models(settings.models_file))
     serve(
-        gateway,
+        gateway.control,
         host=settings.host,
         port=settings.port,
         port_setting="CAPSTAN_GATEWAY_PORT",
         lifecycle=gateway.lifecycle,
         drain_s=settings.drain_s,
+        delay_s=settings.drain_delay_s,
+        http=gateway.edge.protocol,
+        keep_alive_s=settings.keep_alive_s,
     )
 
 

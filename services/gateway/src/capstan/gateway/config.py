@@ -2,11 +2,12 @@
 
 import os
 import string
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class ConfigError(Exception):
@@ -20,33 +21,87 @@ class _Strict(BaseModel):
 class Pool(_Strict):
     """Upstreams that serve the same models and share one admission queue."""
 
-    urls: list[AnyHttpUrl] = Field(min_length=1)
-    """`http://` only: TLS to an upstream is a sidecar's work (docs/decisions/0005)."""
-    health_path: str = "/health"
+    kind: Literal["vllm", "openai", "capstan"] = "vllm"
+    """`vllm`: our workers, probed, their metrics read, adapters loaded. `openai`: a hosted API, not probed.
+    `capstan`: one of our services; it gets the signed tenant identity."""
+    urls: list[AnyHttpUrl] = []
+    dns: AnyHttpUrl | None = None
+    """A URL whose host name stands for all addresses that it resolves to, looked up anew every few seconds."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the upstream's own API key."""
+    metered: bool | None = None
+    """Whether tokens are counted here. Off for `capstan` by default: its inner calls are counted where they go."""
     max_concurrent: int = Field(32, gt=0)
+    """Requests running on one upstream at most."""
+    ttft_target_s: float | None = Field(None, gt=0)
+    """With it the limit adapts below `max_concurrent`, so that streams begin within this time."""
     max_queued: int = Field(128, ge=0)
     queue_timeout_s: float = Field(30.0, gt=0)
+    """Longest wait; a request that is predicted to wait longer is refused at once."""
     first_byte_timeout_s: float = Field(120.0, gt=0)
     idle_timeout_s: float = Field(60.0, gt=0)
-    internal: bool = False
-    """A Capstan service: it gets the signed tenant identity, and it calls models through this gateway,
-    where their tokens are metered once."""
+    """Longest silence inside an answer."""
+    slow_start_s: float = Field(10.0, ge=0)
+    """Time over which an upstream that has come back gets its full share again."""
+    breaker_failures: int = Field(5, gt=0)
+    """Failures in a row that open an upstream's circuit."""
+    breaker_open_s: float = Field(10.0, gt=0)
+    retry_ratio: float = Field(0.1, ge=0, le=1)
+    """Retries allowed, as a part of the pool's requests."""
 
-    @field_validator("urls")
-    @classmethod
-    def _plain_http(cls, urls: list[AnyHttpUrl]) -> list[AnyHttpUrl]:
-        if any(url.scheme != "http" for url in urls):
-            raise ValueError("upstreams are reached by http://, not https://")
-        return urls
+    @model_validator(mode="after")
+    def _has_one_source_of_upstreams(self) -> "Pool":
+        if bool(self.urls) == (self.dns is not None):
+            raise ValueError("give either 'urls' or 'dns'")
+        return self
+
+    @property
+    def internal(self) -> bool:
+        """Whether the upstream is a Capstan service, which gets the tenant's signed identity."""
+        return self.kind == "capstan"
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether this pool's requests are metered."""
+        return self.kind != "capstan" if self.metered is None else self.metered
+
+
+class Price(_Strict):
+    """What a model costs: dollars per million tokens, or dollars per GPU-hour shared by what runs at the same time."""
+
+    input: float = Field(0.0, ge=0)
+    cached_input: float | None = Field(None, ge=0)
+    """The input price where unset."""
+    output: float = Field(0.0, ge=0)
+    gpu_hour: float = Field(0.0, ge=0)
+    """Dollars for one upstream and hour."""
 
 
 class Model(_Strict):
-    """A model that clients name."""
+    """A model that clients name: served by a pool, or split between other models."""
 
-    pool: str
+    pool: str | None = None
+    split: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """Other models by weight: an A/B test. Sticky for one `user` or tenant and conversation start."""
+    fallback: list[str] = []
+    """Models tried, in order, when this one's pool cannot take the request."""
+    upstream_model: str | None = None
+    """Its name at the upstream, where that differs."""
+    adapter: str | None = None
+    """A LoRA adapter's directory as the workers see it; loaded on demand, under the model's name."""
+    routing: Literal["least_tokens", "prefix"] = "prefix"
     default_output_tokens: int = Field(256, gt=0)
     """Output tokens reserved for a request that sets no limit of its own."""
+    price: Price = Price()
     description: str = ""
+
+    @model_validator(mode="after")
+    def _is_served_somehow(self) -> "Model":
+        if bool(self.split) == (self.pool is not None):
+            raise ValueError("give either 'pool' or 'split'")
+        if self.split and not any(self.split.values()):
+            raise ValueError("'split' needs at least one weight above 0")
+        return self
 
 
 class ModelsFile(_Strict):
@@ -56,10 +111,16 @@ class ModelsFile(_Strict):
     models: dict[str, Model] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _pools_exist(self) -> "ModelsFile":
+    def _names_exist(self) -> "ModelsFile":
         for name, model in self.models.items():
-            if model.pool not in self.pools:
+            if model.pool is not None and model.pool not in self.pools:
                 raise ValueError(f"model {name!r} names pool {model.pool!r}; the pools are {', '.join(self.pools)}")
+            if model.adapter and self.pools[model.pool or ""].kind != "vllm":
+                raise ValueError(f"model {name!r} has an adapter; adapters need a pool of kind 'vllm'")
+            for other in [*model.split, *model.fallback]:
+                target = self.models.get(other)
+                if target is None or target.split:
+                    raise ValueError(f"model {name!r} names {other!r}, which is not a model with a pool")
         return self
 
 
@@ -68,6 +129,9 @@ class Key(_Strict):
 
     id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created: datetime | None = None
+    expires: datetime | None = None
+    """From then on the key is refused."""
 
 
 class Tenant(_Strict):
@@ -77,6 +141,9 @@ class Tenant(_Strict):
     requests_per_minute: int = Field(600, gt=0)
     tokens_per_minute: int = Field(1_000_000, gt=0)
     max_concurrent: int = Field(64, gt=0)
+    priority: Literal["high", "normal", "batch"] = "normal"
+    """Its weight in the fair queue: high 4, normal 2, batch 1. None starves."""
+    monthly_budget_usd: float | None = Field(None, ge=0)
     keys: list[Key] = []
 
 
@@ -120,10 +187,11 @@ def _read(path: Path, kind: type[F], *, expand: bool) -> F:
     except KeyError as error:
         raise ConfigError(f"{path}: names the environment variable {error.args[0]}, which is not set") from None
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}") from None
+        raise ConfigError(f"{path}: {first_problem(error)}") from None
 
 
-def _first_problem(error: Exception) -> str:
+def first_problem(error: Exception) -> str:
+    """A mistake in one line: where it is and what is wrong."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])

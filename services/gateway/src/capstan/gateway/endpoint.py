@@ -1,172 +1,257 @@
-"""A model request from its first byte to its last: the hot path, as a raw ASGI application."""
+"""A model request from its first byte to its last: the steps of the request path, in order."""
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import secrets
+import time
+from collections.abc import Callable
+from itertools import count
 
 import orjson
-from starlette.types import Receive, Scope, Send
 
-from capstan.common.context import accept_request_id
-from capstan.common.disconnect import ClientGone, until_disconnect
-from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
-from capstan.common.middleware import too_large
+from capstan.common.context import REQUEST_ID_HEADER, accept_request_id
+from capstan.common.health import Lifecycle
+from capstan.gateway.api import error_event, error_object
 from capstan.gateway.auth import Authenticator, Principal
-from capstan.gateway.exchange import REQUEST_ID, Exchange, Headers
-from capstan.gateway.metering import Metering, Record
+from capstan.gateway.config import Model
+from capstan.gateway.dispatch import Dispatcher, Job
+from capstan.gateway.exchange import Exchange
+from capstan.gateway.metering import Metering
 from capstan.gateway.outcome import Outcome, Refusal
-from capstan.gateway.quota import MemoryQuota
-from capstan.gateway.relay import error_event, relay
-from capstan.gateway.request import ParsedRequest, parse
-from capstan.gateway.routing import PoolState, Router
+from capstan.gateway.pool import PoolState
+from capstan.gateway.prices import cost_of
+from capstan.gateway.quota import Quota, Reservation
+from capstan.gateway.record import Record
+from capstan.gateway.request import ParsedRequest, TokenEstimate, parse
+from capstan.gateway.routing import Router
 from capstan.gateway.tap import Usage
-from capstan.gateway.tracing import request_span
+from capstan.gateway.tracing import Trace, Tracing
 
 log = logging.getLogger("capstan.gateway")
 
-PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
-
-_JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
-_FORWARDED = frozenset({b"accept", b"user-agent", b"traceparent", b"tracestate"})
+_REQUEST_ID = REQUEST_ID_HEADER.encode()
+_FORWARDED = (b"accept", b"user-agent", b"anthropic-version", b"anthropic-beta")
+_OWN_ID = f"req-{secrets.token_hex(12)}"
+_serial = count(1)
+_MAX_WAIT = b"x-capstan-max-wait-ms"
+_JSON = b"content-type: application/json\r\n"
+_INSTRUCTIONS = ("system", "developer")
+_BROKEN_OFF = frozenset({Outcome.CLIENT_CLOSED, Outcome.UPSTREAM_DIED, Outcome.UPSTREAM_TIMEOUT})
 
 
 class ModelEndpoint:
-    """Serves `PATHS`. Everything it needs is handed in."""
+    """Serves the model routes. Everything it needs is handed in; `now` is monotonic, in seconds."""
 
     def __init__(
         self,
         *,
         authenticator: Authenticator,
-        quota: MemoryQuota,
+        quota: Quota,
         router: Router,
+        dispatcher: Dispatcher,
         metering: Metering,
-        signer: Signer,
-        max_body_bytes: int,
+        tracing: Tracing,
+        lifecycle: Lifecycle,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._authenticator = authenticator
         self._quota = quota
         self._router = router
+        self._dispatcher = dispatcher
         self._metering = metering
-        self._signer = signer
-        self._max_body_bytes = max_body_bytes
+        self._tracing = tracing
+        self._lifecycle = lifecycle
+        self._now = now
+        self._estimates: dict[str, TokenEstimate] = {}
+        self.active = 0
+        """Requests under way."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         """Serve one request; whatever happens, it is answered, settled and metered once."""
-        loop = asyncio.get_running_loop()
-        record = Record(accept_request_id(_find(scope["headers"], REQUEST_ID)), loop.time())
-        exchange = Exchange(scope, receive, send, record)
+        self.active += 1
+        record = Record("", exchange.arrived)
+        trace: Trace | None = None
         try:
-            await self._serve(exchange)
+            headers = dict(exchange.headers)
+            self._identify(exchange, record, headers.get(_REQUEST_ID))
+            trace = self._tracing.begin(exchange, record, headers)
+            await self._serve(exchange, record, headers, trace)
         except Refusal as refusal:
-            await self._refuse(exchange, refusal)
-        except ClientGone:
-            record.outcome = Outcome.CLIENT_CLOSED
+            self._refuse(exchange, record, refusal)
+        except asyncio.CancelledError:
+            self._cancelled(exchange, record)
         except Exception:
             log.exception("unhandled error", extra={"request_id": record.request_id})
-            await self._refuse(
-                exchange, Refusal(Outcome.INTERNAL_ERROR, "internal error; the log has it under this request id")
-            )
+            message = "internal error; the log has it under this request id"
+            self._refuse(exchange, record, Refusal(Outcome.INTERNAL_ERROR, message))
         finally:
-            self._metering.finish(record, loop.time())
+            self.active -= 1
+            ended = self._now()
+            self._metering.finish(record, ended)
+            if trace is not None:
+                trace.finish(record, ended)
 
-    async def _serve(self, exchange: Exchange) -> None:
-        record = exchange.record
-        principal = self._authenticator.authenticate(exchange.scope["headers"])
-        record.tenant = principal.tenant
-        request = parse(await self._read_body(exchange))
-        model, pool = self._router.find(request.model)
-        record.model, record.stream = request.model, request.stream
-        if not principal.internal and not principal.may_use(request.model):
-            message = f"this key may not use the model {request.model!r}"
-            raise Refusal(Outcome.MODEL_NOT_ALLOWED, message, param="model")
-        record.metered = not pool.config.internal
-        tokens = request.reserve(model.default_output_tokens) if record.metered else 0
-        with request_span(exchange.scope, record), self._reserved(exchange, principal, request, tokens):
-            await until_disconnect(exchange.receive, self._admit_and_relay(exchange, principal, request, pool))
-
-    @contextmanager
-    def _reserved(
-        self, exchange: Exchange, principal: Principal, request: ParsedRequest, tokens: int
-    ) -> Iterator[None]:
-        """Hold the tenant's quota while the request runs, then settle it to what was really used."""
-        counts = not principal.internal
-        reservation = self._quota.reserve(principal.tenant, principal.limits, tokens, count_request=counts)
-        exchange.limit_headers = self._limit_headers(principal)
-        record, aborted = exchange.record, False
+    async def _serve(self, exchange: Exchange, record: Record, headers: dict[bytes, bytes], trace: Trace | None) -> None:
+        if exchange.gone:
+            raise asyncio.CancelledError
+        if exchange.problem is not None:
+            raise exchange.problem
+        principal = self._authenticator.authenticate(headers)
+        record.tenant, record.key_id = principal.tenant, principal.key_id
+        request = parse(exchange.api, exchange.body)
+        record.stream = request.stream
+        name, model, pool = self._model(principal, request)
+        record.model = request.model
+        if self._lifecycle.refusing and not principal.internal:
+            raise Refusal(Outcome.DRAINING, "this gateway is shutting down; send the request again", retry_after=1)
+        prompt = self._estimate(name).tokens(request.size)
+        limit = model.default_output_tokens if request.output_tokens is None else request.output_tokens
+        output = limit * request.answers
+        tokens = cost = 0
+        record.metered = pool.config.counts_tokens
+        if record.metered:
+            tokens = prompt + output
+            cost = cost_of(model.price, Usage(prompt, output), 0.0)
+        counted = not principal.internal
+        reservation = await self._quota.reserve(principal.tenant, principal.limits, tokens, cost, counted=counted)
+        job = Job(
+            exchange,
+            record,
+            principal,
+            request,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            deadline=_deadline(headers, exchange.arrived),
+            headers=self._upstream_headers(exchange, headers, trace),
+            trace=trace,
+        )
+        exchange.lines += _limit_lines(principal, reservation)
         try:
-            yield
-        except ClientGone:
-            aborted = record.dispatched
+            if model.fallback:
+                await self._dispatcher.run(job, name, model)
+            else:
+                await self._dispatcher.serve(job, name, model)
+        except asyncio.CancelledError:
+            record.outcome = Outcome.CLIENT_CLOSED
             raise
         except Refusal as refusal:
-            aborted = refusal.outcome in (Outcome.UPSTREAM_DIED, Outcome.UPSTREAM_TIMEOUT)
+            record.outcome = refusal.outcome
             raise
         finally:
-            tap = exchange.tap
-            if record.usage is None and tap is not None:
-                record.usage = tap.usage
-            if record.usage is None and (aborted or (tap is not None and tap.events)):
-                # Broken off before its usage came: the prompt was read, and an event is about a token.
-                record.usage = Usage(request.prompt_tokens, tap.events if tap else 0)
-            used = record.usage.total if record.usage and record.metered else 0
-            self._quota.settle(reservation, used, count_request=counts)
-
-    async def _admit_and_relay(
-        self, exchange: Exchange, principal: Principal, request: ParsedRequest, pool: PoolState
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        queued = loop.time()
-        async with pool.admission.slot(principal.tenant):
-            exchange.record.queued_s = loop.time() - queued
-            headers = self._upstream_headers(exchange, principal, pool)
-            exchange.record.dispatched = True
-            async with pool.dispatch(exchange.scope["path"], headers, request.body) as connection:
-                await relay(exchange, request, connection, pool.config.idle_timeout_s)
-
-    async def _read_body(self, exchange: Exchange) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            message = await exchange.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > self._max_body_bytes:
-                raise Refusal(Outcome.REQUEST_TOO_LARGE, too_large(self._max_body_bytes).detail)
-            pieces.append(piece)
-            if not message.get("more_body"):
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _upstream_headers(self, exchange: Exchange, principal: Principal, pool: PoolState) -> Headers:
-        headers = [pair for pair in exchange.scope["headers"] if pair[0] in _FORWARDED]
-        headers += [_JSON, (REQUEST_ID, exchange.record.request_id.encode())]
-        if pool.config.internal:
-            token = self._signer.sign(Identity(principal.tenant, "gateway"))
-            headers.append((IDENTITY_HEADER.encode(), token.encode()))
-        return headers
-
-    def _limit_headers(self, principal: Principal) -> Headers:
-        tenant, limits = principal.tenant, principal.limits
-        values = {
-            "x-ratelimit-limit-requests": limits.requests_per_minute,
-            "x-ratelimit-remaining-requests": self._quota.remaining_requests(tenant, limits),
-            "x-ratelimit-limit-tokens": limits.tokens_per_minute,
-            "x-ratelimit-remaining-tokens": self._quota.remaining_tokens(tenant, limits),
-        }
-        return [(name.encode(), str(value).encode()) for name, value in values.items()]
+            self._settle(job, reservation)
 
     @staticmethod
-    async def _refuse(exchange: Exchange, refusal: Refusal) -> None:
-        exchange.record.outcome = refusal.outcome
+    def _identify(exchange: Exchange, record: Record, given: bytes | None) -> None:
+        """Give the request its id: the client's, if it is a sane one."""
+        if given is None:
+            record.request_id = f"{_OWN_ID}{next(_serial):08x}"
+        else:
+            record.request_id = accept_request_id(given.decode("latin-1"))
+        exchange.lines = b"x-request-id: %b\r\n" % record.request_id.encode()
+
+    def _upstream_headers(self, exchange: Exchange, headers: dict[bytes, bytes], trace: Trace | None) -> bytes:
+        """Header lines for the upstream: few of the client's, and none of its secrets."""
+        lines = _JSON + exchange.lines
+        for name in _FORWARDED:
+            if (value := headers.get(name)) is not None:
+                lines += b"%b: %b\r\n" % (name, value)
+        return lines if trace is not None else lines + self._tracing.outgoing(headers)
+
+    def _model(self, principal: Principal, request: ParsedRequest) -> tuple[str, Model, PoolState]:
+        """The model that serves the request, the one named or its arm of a split, and its pool. Raises `Refusal`."""
+        name = request.model
+        model = self._router.find(name)
+        if not principal.internal and not principal.may_use(name):
+            raise Refusal(Outcome.MODEL_NOT_ALLOWED, f"this key may not use the model {name!r}", param="model")
+        if model.split:
+            name, model = self._router.resolve(name, _conversation(principal, request))
+        assert model.pool is not None
+        pool = self._router.pools[model.pool]
+        if principal.internal and pool.config.internal:
+            message = f"the model {name!r} is a Capstan service and cannot be called by one: it would wait for itself"
+            raise Refusal(Outcome.MODEL_NOT_ALLOWED, message, param="model")
+        return name, model, pool
+
+    def _settle(self, job: Job, reservation: Reservation) -> None:
+        record, request = job.record, job.request
+        tap = job.tap
+        if record.usage is None and tap is not None:
+            record.usage = tap.usage
+        if record.usage is not None:
+            self._estimate(record.served).learn(request.size, record.usage.prompt)
+        elif record.sent and (tap is not None and tap.events or record.outcome in _BROKEN_OFF):
+            # Broken off before its usage came: the prompt was read, and an event is about a token.
+            record.usage = Usage(job.prompt_tokens, tap.events if tap is not None else 0)
+        elif record.outcome is Outcome.COMPLETED:  # an upstream that does not tell
+            record.usage = Usage(job.prompt_tokens, job.output_tokens)
+        tokens = 0
+        if record.metered and record.usage is not None:
+            tokens = record.usage.total
+            if record.price is not None:
+                record.cost = cost_of(record.price, record.usage, record.upstream_share_s)
+        self._quota.settle(reservation, tokens, record.cost)
+
+    def _estimate(self, model: str) -> TokenEstimate:
+        found = self._estimates.get(model)
+        if found is None:
+            found = self._estimates[model] = TokenEstimate()
+        return found
+
+    def _cancelled(self, exchange: Exchange, record: Record) -> None:
+        """The client has left, or the gateway stops and cannot wait any longer."""
+        if exchange.gone:
+            record.outcome = Outcome.CLIENT_CLOSED
+        else:
+            self._refuse(exchange, record, Refusal(Outcome.DRAINING, "the gateway stopped before the answer was complete"))
+
+    @staticmethod
+    def _refuse(exchange: Exchange, record: Record, refusal: Refusal) -> None:
+        record.outcome = refusal.outcome
+        api = exchange.api
         if exchange.started:  # too late for a status: say it as the stream's last event
-            event = error_event(refusal.detail, refusal.code)
-            await exchange.send({"type": "http.response.body", "body": event})
+            exchange.send(error_event(api, refusal.detail, refusal.code))
+            exchange.end()
             return
-        extra = [(k.encode(), v.encode()) for k, v in (refusal.headers or {}).items()]
-        await exchange.respond(refusal.status_code, [_JSON, *extra], orjson.dumps(refusal.body()))
+        record.status = refusal.status_code
+        lines = b"".join([b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in (refusal.headers or {}).items()])
+        body = error_object(api, refusal.detail, refusal.type, refusal.code, refusal.param)
+        exchange.respond(refusal.status_code, _JSON + lines, orjson.dumps(body))
 
 
-def _find(headers: Headers, name: bytes) -> str | None:
-    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+def _deadline(headers: dict[bytes, bytes], arrived: float) -> float:
+    """Latest time of dispatch that the client accepts. Raises `Refusal`."""
+    given = headers.get(_MAX_WAIT)
+    if given is None:
+        return math.inf
+    try:
+        milliseconds = float(given)
+    except ValueError:
+        milliseconds = -1.0
+    if not 0 <= milliseconds < 1e9:
+        raise Refusal(Outcome.INVALID_REQUEST, "x-capstan-max-wait-ms must be a number of milliseconds")
+    return arrived + milliseconds / 1e3
+
+
+def _conversation(principal: Principal, request: ParsedRequest) -> str:
+    """What stays on one arm of a split: the named user, or the conversation by what its user said first."""
+    fields = request.fields
+    said = fields.get("user") or fields.get(request.api.prompt)
+    if isinstance(said, list):
+        said = next((m for m in said if not isinstance(m, dict) or m.get("role") not in _INSTRUCTIONS), said)
+    return f"{principal.tenant}\0{said}"
+
+
+def _limit_lines(principal: Principal, reservation: Reservation) -> bytes:
+    limits = principal.limits
+    return (
+        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
+        b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %.3fs\r\n"
+    ) % (
+        limits.requests_per_minute,
+        reservation.remaining_requests,
+        reservation.reset_requests_s,
+        limits.tokens_per_minute,
+        reservation.remaining_tokens,
+        reservation.reset_tokens_s,
+    )

@@ -9,7 +9,6 @@ from capstan.gateway.settings import GatewaySettings
 
 def description() -> str:
     """OpenAPI 3.1 as JSON text."""
-    values = {"identity_secret": "x" * 32, "models_file": "unread", "keys_file": "unread"}
-    settings = GatewaySettings.model_validate(values)
+    settings = GatewaySettings.model_validate({"identity_secret": "x" * 32, "models_file": "unread"})
     models = ModelsFile.model_validate({"pools": {"p": {"urls": ["http://x"]}}, "models": {"m": {"pool": "p"}}})
     return json.dumps(Gateway(settings, models, KeysFile()).control.openapi(), indent=1, sort_keys=True)

@@ -1,91 +1,95 @@
 """The response on its way to the client: the upstream's bytes, chunk by chunk."""
 
-import asyncio
+from collections.abc import Callable
 
 import orjson
 
-from capstan.common.errors import error_body
+from capstan.gateway.api import error_event, error_object
 from capstan.gateway.exchange import Exchange, Headers
-from capstan.gateway.outcome import Outcome, Refusal
-from capstan.gateway.request import ParsedRequest
+from capstan.gateway.outcome import Outcome
+from capstan.gateway.record import Record
 from capstan.gateway.tap import StreamTap, Usage
-from capstan.gateway.upstream import Connection, UpstreamError
+from capstan.gateway.upstream import Connection, Silent, UpstreamError
 
-_KEPT = (b"content-type", b"retry-after", b"cache-control")
+_KEPT = frozenset({b"content-type", b"retry-after", b"cache-control"})
 """The upstream's headers that concern the client."""
 
 
-async def relay(exchange: Exchange, request: ParsedRequest, connection: Connection, idle_s: float) -> None:
-    """Pass the response on. `idle_s` bounds the silence between two pieces. Raises `Refusal` before the first byte."""
-    if request.stream and connection.status == 200:
-        await _stream(exchange, request, connection, idle_s)
-    else:
-        await _whole(exchange, connection, idle_s)
+async def relay_stream(
+    exchange: Exchange,
+    record: Record,
+    connection: Connection,
+    tap: StreamTap,
+    now: Callable[[], float],
+    first_token: Callable[[float], None],
+) -> None:
+    """Pass a stream on, event by event. `first_token` is told the seconds from sending to the first byte.
 
+    Raises `UpstreamError` as long as the client has seen nothing, so that another upstream can be tried.
+    """
+    send, feed = exchange.send, tap.feed
 
-async def _stream(exchange: Exchange, request: ParsedRequest, connection: Connection, idle_s: float) -> None:
-    record = exchange.record
-    tap = exchange.tap = StreamTap(forward_usage=request.forward_usage)
-    await exchange.start(200, [*_kept(connection.headers), (b"x-accel-buffering", b"no")])
+    def sink(data: bytes) -> None:
+        if not exchange.started:
+            record.first_byte = now()
+            record.status = 200
+            first_token(record.first_byte - record.sent)
+            exchange.start(200, _kept(connection.headers) + record.timing(record.first_byte))
+        if out := feed(data):
+            send(out)
+
+    exchange.upstream = connection
     try:
-        while data := await _read(connection, idle_s):
-            if record.first_byte_at is None:
-                record.first_byte_at = asyncio.get_running_loop().time()
-            if out := tap.feed(data):
-                await exchange.send({"type": "http.response.body", "body": out, "more_body": True})
-        record.outcome = Outcome.COMPLETED if tap.done else Outcome.UPSTREAM_DIED
-        if tap.failed:
-            record.outcome = Outcome.UPSTREAM_ERROR
-        reason = "it ended its answer early"
+        await connection.stream(sink)
+        if not exchange.started:
+            raise UpstreamError("it ended its answer before it began")
+        if not tap.done and not tap.failed:
+            raise UpstreamError("it ended its answer early")
     except UpstreamError as error:
-        record.outcome, reason = Outcome.UPSTREAM_DIED, str(error)
-    except TimeoutError:
-        record.outcome, reason = Outcome.UPSTREAM_TIMEOUT, f"it sent nothing for {idle_s:g} s"
-    last = b"" if tap.done or tap.failed else error_event(f"the answer broke off: {reason}", record.outcome)
-    await exchange.send({"type": "http.response.body", "body": last})
+        if not exchange.started:
+            raise
+        if not tap.done:
+            _break_off(exchange, record, error)
+            return
+    finally:
+        exchange.upstream = None
+    exchange.send(tap.rest())
+    exchange.end()
+    record.outcome = Outcome.UPSTREAM_ERROR if tap.failed else Outcome.COMPLETED
 
 
-async def _whole(exchange: Exchange, connection: Connection, idle_s: float) -> None:
-    """Read the body whole before passing it on, so that a failure is an error and not half an answer."""
-    record = exchange.record
-    record.first_byte_at = asyncio.get_running_loop().time()
-    pieces = []
+def _break_off(exchange: Exchange, record: Record, error: UpstreamError) -> None:
+    """End a stream that broke with an event that says so."""
+    record.outcome = Outcome.UPSTREAM_TIMEOUT if isinstance(error, Silent) else Outcome.UPSTREAM_DIED
+    exchange.send(error_event(exchange.api, f"the answer broke off: {error}", record.outcome.value))
+    exchange.end()
+
+
+async def relay_whole(exchange: Exchange, record: Record, connection: Connection, now: Callable[[], float]) -> None:
+    """Read the body whole before passing it on, so that a failure is an error and not half an answer.
+
+    Raises `UpstreamError`.
+    """
+    body = connection.take() if connection.complete else await connection.body()
+    record.first_byte = now()
+    record.whole = True
+    record.status = status = connection.status
     try:
-        while data := await _read(connection, idle_s):
-            pieces.append(data)
-    except UpstreamError as error:
-        raise Refusal(Outcome.UPSTREAM_DIED, f"the upstream's answer broke off: {error}") from None
-    except TimeoutError:
-        raise Refusal(Outcome.UPSTREAM_TIMEOUT, f"the upstream sent nothing for {idle_s:g} s") from None
-    body = b"".join(pieces)
-    parsed = _json_or_none(body)
-    if connection.status < 400:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        parsed = None
+    lines = _kept(connection.headers)
+    if status < 400:
         record.outcome = Outcome.COMPLETED
         record.usage = Usage.from_body(parsed)
     else:
-        record.outcome = Outcome.UPSTREAM_REJECTED if connection.status < 500 else Outcome.UPSTREAM_ERROR
-        if not isinstance(parsed, dict) or "error" not in parsed:
-            message = f"the upstream answered {connection.status} without an explanation"
-            body = orjson.dumps(error_body(message, "upstream_error", record.outcome))
-    await exchange.respond(connection.status, _kept(connection.headers), body)
+        record.outcome = Outcome.UPSTREAM_REJECTED if status < 500 else Outcome.UPSTREAM_ERROR
+        if not isinstance(parsed, dict):
+            message = f"the upstream answered {status} without an explanation"
+            body = orjson.dumps(error_object(exchange.api, message, "upstream_error", record.outcome.value, None))
+            lines = b"content-type: application/json\r\n"
+    exchange.respond(status, lines + record.timing(now()), body)
 
 
-def error_event(message: str, code: str) -> bytes:
-    """The event that ends a stream which broke: never a silent end, never `[DONE]`."""
-    return b"data: " + orjson.dumps(error_body(message, "upstream_error", code)) + b"\n\n"
-
-
-async def _read(connection: Connection, idle_s: float) -> bytes:
-    async with asyncio.timeout(idle_s):
-        return await connection.read()
-
-
-def _kept(headers: Headers) -> Headers:
-    return [(name, value) for name, value in headers if name in _KEPT]
-
-
-def _json_or_none(body: bytes) -> object:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+def _kept(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] in _KEPT])

@@ -5,35 +5,61 @@ from typing import Any
 
 import orjson
 
+from capstan.gateway.api import Api
 from capstan.gateway.outcome import Outcome, Refusal
 
-CHARS_PER_TOKEN = 4
-"""For estimates before the model's own count is known; settled to the real usage afterwards."""
-
 _WANT_USAGE = b'"stream_options":{"include_usage":true},'
+_MAX_N = 128
+"""Most answers to one request; OpenAI's bound. vLLM alone would take 16,384."""
 
 
 @dataclass(slots=True)
 class ParsedRequest:
     """What routing, quotas and the relay need to know of a body."""
 
+    api: Api
     model: str
     stream: bool
     forward_usage: bool
-    prompt_tokens: int
-    """Estimated from the body's length."""
+    size: int
+    """Bytes of the client's body."""
     output_tokens: int | None
-    """The client's own limit, if it set one."""
+    """The client's own limit for one answer, if it set one."""
+    answers: int
     body: bytes
     """What goes upstream: the client's bytes, with a usage event asked for in streams."""
+    fields: dict[str, Any]
 
-    def reserve(self, default_output_tokens: int) -> int:
-        """Tokens to reserve before the request runs."""
-        return self.prompt_tokens + (self.output_tokens or default_output_tokens)
+    def named(self, model: str) -> bytes:
+        """The body for an upstream that knows the model as `model`."""
+        if model == self.model:
+            return self.body
+        fields = {**self.fields, "model": model}
+        if self.stream and self.api.usage_on_request:
+            fields["stream_options"] = {**(fields.get("stream_options") or {}), "include_usage": True}
+        return orjson.dumps(fields)
 
 
-def parse(raw: bytes) -> ParsedRequest:
-    """Parse a chat or text completion body. Raises `Refusal`."""
+class TokenEstimate:
+    """Prompt tokens from a body's bytes, learned from the usage that the model reports."""
+
+    __slots__ = ("_per_byte",)
+
+    def __init__(self) -> None:
+        self._per_byte = 0.25
+
+    def tokens(self, size: int) -> int:
+        """The estimate for a body of `size` bytes."""
+        return int(size * self._per_byte) + 1
+
+    def learn(self, size: int, tokens: int) -> None:
+        """A prompt of `size` bytes had `tokens` tokens: upwards at once, downwards slowly, so that it rarely falls short."""
+        seen = min(tokens / max(size, 1), 1.0)
+        self._per_byte += (0.5 if seen > self._per_byte else 0.02) * (seen - self._per_byte)
+
+
+def parse(api: Api, raw: bytes) -> ParsedRequest:
+    """Parse a model request's body. Raises `Refusal`."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -46,33 +72,45 @@ def parse(raw: bytes) -> ParsedRequest:
     stream = body.get("stream") or False
     if not isinstance(stream, bool):
         raise Refusal(Outcome.INVALID_REQUEST, "'stream' must be true or false", param="stream")
-    forward_usage, sent = _usage_options(body, raw, stream)
-    return ParsedRequest(model, stream, forward_usage, len(raw) // CHARS_PER_TOKEN, _output_limit(body), sent)
+    limit = _output_limit(api, body) if api.limits else 0
+    answers = _answers(api, body) if api.limits else 0
+    wanted, sent = _usage_options(body, raw) if stream and api.usage_on_request else (True, raw)
+    return ParsedRequest(api, model, stream, wanted, len(raw), limit, answers, sent, body)
 
 
-def _output_limit(body: dict[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
+def _output_limit(api: Api, body: dict[str, Any]) -> int | None:
+    for name in api.limits:
         value = body.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise Refusal(Outcome.INVALID_REQUEST, f"'{name}' must be a whole number of at least 1", param=name)
-        return value
+        if value is not None:
+            return _positive(name, value)
     return None
 
 
-def _usage_options(body: dict[str, Any], raw: bytes, stream: bool) -> tuple[bool, bytes]:
+def _answers(api: Api, body: dict[str, Any]) -> int:
+    """How many texts the model is to write: `n` for each prompt."""
+    n = body.get("n")
+    answers = 1 if n is None else _positive("n", n, _MAX_N)
+    prompts = body.get("prompt") if api.prompt == "prompt" else None
+    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
+        answers *= len(prompts)
+    return answers
+
+
+def _positive(name: str, value: Any, most: int | None = None) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
+        bound = f"from 1 to {most}" if most is not None else "of at least 1"
+        raise Refusal(Outcome.INVALID_REQUEST, f"'{name}' must be a whole number {bound}", param=name)
+    return value
+
+
+def _usage_options(body: dict[str, Any], raw: bytes) -> tuple[bool, bytes]:
     """Whether the client asked for usage, and the body that asks for it in any case."""
-    if not stream:
-        return False, raw
     options = body.get("stream_options")
     if options is None and "stream_options" not in body:
         start = raw.index(b"{") + 1
         return False, raw[:start] + _WANT_USAGE + raw[start:]
     if options is not None and not isinstance(options, dict):
         raise Refusal(Outcome.INVALID_REQUEST, "'stream_options' must be an object", param="stream_options")
-    wanted = bool(options and options.get("include_usage"))
-    if wanted:
+    if options and options.get("include_usage"):
         return True, raw
-    body["stream_options"] = {**(options or {}), "include_usage": True}
-    return False, orjson.dumps(body)
+    return False, orjson.dumps({**body, "stream_options": {**(options or {}), "include_usage": True}})

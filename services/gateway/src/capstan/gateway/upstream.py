@@ -1,10 +1,13 @@
 """HTTP/1.1 to the upstreams: keep-alive connections on httptools, streaming, backpressure, abort.
 
-Ours because it is the request path: a general client costs several times the rest of the gateway.
+Ours because it is the request path: a general client costs several times the rest of the gateway. There are no timers
+for each request: a `Watchdog` looks at all running connections ten times a second.
 """
 
 import asyncio
-from collections import deque
+import ssl
+import time
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -13,6 +16,11 @@ import httptools
 CONNECT_TIMEOUT_S = 2.0
 _HIGH_WATER = 256 * 1024
 """Bytes buffered of one response before the socket is no longer read."""
+
+_TICK_S = 0.1
+
+Header = tuple[bytes, bytes]
+Sink = Callable[[bytes], None]
 
 
 class UpstreamError(Exception):
@@ -27,32 +35,65 @@ class StaleConnection(UpstreamError):
     """A kept-alive connection was closed before a byte of the response came: safe to try again."""
 
 
-class Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
+class Silent(UpstreamError):
+    """The upstream said nothing for longer than it may."""
+
+
+class Watchdog:
+    """Ends connections whose upstream is silent for too long."""
 
     def __init__(self) -> None:
+        self.connections: set[Connection] = set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = time.monotonic()
+            for connection in list(self.connections):
+                connection.look(now)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, one request at a time. Its response is read whole (`body`) or handed to a sink (`stream`)."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
         self._parser: Any = None
         self._waiter: asyncio.Future[None] | None = None
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._buffered = 0
+        self._sink: Sink | None = None
+        self._gathering = False
         self._error: UpstreamError | None = None
-        self._head_complete = False
-        self._complete = False
+        self.head_complete = False
+        self.complete = False
         self._framed = False
+        self._keep_alive = False
         self._paused = False
+        self._heard = False
+        self._silent_since = 0.0
+        self._limit_s = 0.0
         self.closed = False
         self.used = False
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: list[Header] = []
+        self.began = 0.0
+        """The upstream's virtual time when this request was sent."""
+
+    # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the socket is open."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes of the response."""
-        if self._parser is None or self._complete:
+        self._heard = True
+        if self._parser is None or self.complete:
             self.closed = True
             self._fail(UpstreamError("it sent data that nobody asked for"))
             return
@@ -60,21 +101,26 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(UpstreamError(f"its answer is not HTTP: {error}"))
+            return
+        if self._sink is not None and self._chunks:
+            self._pour(self._sink)
+        elif self._buffered > _HIGH_WATER and not self._gathering:
+            self.pause()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the socket is closed."""
         self.closed = True
-        if self._complete or self._error:
+        if self.complete or self._error:
             return
-        if self._head_complete and not self._framed:  # a body that ends with the connection
-            self._complete = True
+        if self.head_complete and not self._framed:  # a body that ends with the connection
+            self.complete = True
             self._wake()
-        elif self.used and not self._head_complete:
+        elif self.used and not self._heard and not self._silent_since:  # at once, before the watchdog's first look
             self._fail(StaleConnection("it closed an idle connection"))
         else:
             self._fail(UpstreamError("it closed the connection before its answer was complete"))
 
-    # httptools callbacks
+    # httptools
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A response header."""
@@ -84,79 +130,131 @@ class Connection(asyncio.Protocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """All headers are there."""
+        """All headers are there. An informational response is not the answer yet."""
         self.status = self._parser.get_status_code()
-        self._head_complete = True
+        if self.status < 200:
+            self.headers = []
+            return
+        self.head_complete = True
         self._wake()
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body, already without chunk framing."""
         self._chunks.append(data)
         self._buffered += len(data)
-        if self._buffered > _HIGH_WATER and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
 
     def on_message_complete(self) -> None:
         """The response is whole."""
-        self._complete = True
-        self._wake()
+        if self.head_complete:
+            self._keep_alive = bool(self._parser.should_keep_alive())  # only here: the parser forgets
+            self.complete = True
+            self._wake()
 
-    # for the relay
+    # for the dispatcher and the relay
 
-    def send(self, head: bytes, body: bytes) -> None:
-        """Send one request. The previous response must have been read to its end."""
+    def send(self, head: bytes, body: bytes, limit_s: float) -> None:
+        """Send one request. The previous response must have been read to its end. `limit_s` bounds the silence."""
         self._parser = httptools.HttpResponseParser(self)
-        self._head_complete = self._complete = self._framed = False
+        self.head_complete = self.complete = self._framed = self._keep_alive = self._heard = False
+        self._sink = None
+        self._gathering = False
         self.headers = []
+        self._limit_s = limit_s
+        self._silent_since = 0.0
+        self._watchdog.connections.add(self)
         self._transport.write(head + body)
 
-    async def head(self) -> None:
-        """Wait for status and headers. Raises `UpstreamError`."""
-        while not self._head_complete:
-            await self._wait()
+    def changed(self) -> "asyncio.Future[None]":
+        """Done when the head or the end of the response has come, or when it broke. Raises what broke it."""
+        if self._error is not None:
+            raise self._error
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
-    async def read(self) -> bytes:
-        """The next bytes of the body, empty at its end. Raises `UpstreamError`."""
-        while not self._chunks:
-            if self._complete:
-                return b""
-            await self._wait()
-        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+    def allow_silence(self, limit_s: float) -> None:
+        """From now on the upstream may be silent for `limit_s` seconds between two pieces."""
+        self._limit_s = limit_s
+
+    async def body(self) -> bytes:
+        """The whole body. Raises `UpstreamError`."""
+        self._gathering = True
+        self.resume()
+        while not self.complete:
+            await self.changed()
+        return self.take()
+
+    def take(self) -> bytes:
+        """What has come of the body and was not taken yet."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
         self._buffered = 0
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
         return data
 
-    @property
-    def reusable(self) -> bool:
-        """Whether the response was read to its end and the upstream keeps the connection."""
-        return self._complete and not self._chunks and not self.closed and self._parser.should_keep_alive()
+    async def stream(self, sink: Sink) -> None:
+        """Hand every piece of the body to `sink` as it comes, until its end. Raises `UpstreamError`."""
+        self._sink = sink
+        self.resume()
+        if self._chunks:
+            self._pour(sink)
+        while not self.complete:
+            await self.changed()
+        if self._error is not None:
+            raise self._error
+
+    def pause(self) -> None:
+        """Do not read from the upstream for now: backpressure."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read from the upstream again."""
+        if self._paused and not self.closed:
+            self._paused = False
+            self._heard = True
+            self._transport.resume_reading()
+
+    def look(self, now: float) -> None:
+        """The watchdog's look: end the connection if the upstream has been silent for too long."""
+        if self._heard or self._paused or not self._silent_since:
+            self._silent_since = now
+            self._heard = False
+        elif now - self._silent_since > self._limit_s:
+            self._fail(Silent(f"it sent nothing for {self._limit_s:g} s"))
+
+    def rest(self) -> bool:
+        """The request is over; whether the connection can serve another one."""
+        self._watchdog.connections.discard(self)
+        self._sink = None
+        return self.complete and self._keep_alive and not self.closed and not self._error
 
     def abort(self) -> None:
         """Close at once: the upstream sees its client go away and frees its slot."""
         self.closed = True
+        self._watchdog.connections.discard(self)
         self._transport.abort()
 
-    async def _wait(self) -> None:
-        if self._error:
-            raise self._error
-        self._waiter = asyncio.get_running_loop().create_future()
+    def _pour(self, sink: Sink) -> None:
         try:
-            await self._waiter
-        finally:
-            self._waiter = None
+            sink(self.take())
+        except Exception as error:  # the sink is ours; its fault must not vanish in the event loop
+            self._fail(UpstreamError(f"its answer could not be read: {error!r}"))
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _fail(self, error: UpstreamError) -> None:
         self._error = error
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_exception(error)
         if not self._transport.is_closing():
             self._transport.abort()
 
@@ -164,60 +262,95 @@ class Connection(asyncio.Protocol):
 class Upstream:
     """One upstream server and its idle connections."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, watchdog: Watchdog, *, api_key: str = "", address: str = "") -> None:
+        """`address` is where to connect, if not to the host that `url` names."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         self.url = url.rstrip("/")
+        self._watchdog = watchdog
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname
-        self._port = parts.port or 80
-        self._prefix = parts.path.rstrip("/")
-        self._host_header = f"{self._host}:{self._port}".encode()
+        self._address = address or parts.hostname
+        self._port = parts.port or (443 if self._tls else 80)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        fixed = f" HTTP/1.1\r\nhost: {host}{'' if parts.port is None else f':{parts.port}'}\r\n"
+        self._fixed = (fixed + (f"authorization: Bearer {api_key}\r\n" if api_key else "")).encode()
+        self._prefix = parts.path.rstrip("/").encode()
         self._idle: list[Connection] = []
-        self.healthy = True
-        self.in_flight = 0
-
-    def request_head(self, method: str, path: str, headers: list[tuple[bytes, bytes]], length: int) -> bytes:
-        """The request line and headers as bytes."""
-        lines = [b"%s %s HTTP/1.1" % (method.encode(), (self._prefix + path).encode()), b"host: " + self._host_header]
-        lines += [name + b": " + value for name, value in headers]
-        lines.append(b"content-length: %d\r\n\r\n" % length)
-        return b"\r\n".join(lines)
+        self.running = 0
+        """Requests that this gateway has at the upstream."""
+        self._work = 0.0
+        self._worked_at = 0.0
 
     async def send(
-        self, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes, timeout_s: float
+        self, method: bytes, path: bytes, headers: bytes, body: bytes, limit_s: float, now: float
     ) -> Connection:
-        """Send a request and wait up to `timeout_s` for the response's headers.
+        """Send a request and wait up to `limit_s` seconds for the response's status and headers.
 
-        Raises `UpstreamError` (unreachable, broken off) or `TimeoutError`. A kept-alive connection that
-        turns out to be closed is replaced by a fresh one.
+        `headers` are lines that end with CRLF. The connection must be given back with `release`. Raises `UpstreamError`.
         """
-        head = self.request_head(method, path, headers, len(body))
-        connection = self._kept() or await self._connect()
+        head = b"%b %b%b%b%bcontent-length: %d\r\n\r\n" % (method, self._prefix, path, self._fixed, headers, len(body))
+        self._tick(now)
+        self.running += 1
+        began = self._work
+        connection = self._kept()
         try:
-            async with asyncio.timeout(timeout_s):
-                connection.send(head, body)
-                await connection.head()
-        except StaleConnection:
-            self.close()  # the others are as old
-            return await self.send(method, path, headers, body, timeout_s)
+            if connection is None:
+                connection = await self._connect()
+            while True:
+                try:
+                    connection.send(head, body, limit_s)
+                    while not connection.head_complete:
+                        await connection.changed()
+                    break
+                except StaleConnection:
+                    self.close()  # the others are as old
+                    connection = await self._connect()
         except BaseException:
-            connection.abort()
+            self.running -= 1
+            if connection is not None:
+                connection.abort()
             raise
+        connection.began = began
         return connection
 
-    def release(self, connection: Connection) -> None:
-        """Give a connection back: kept when it can serve again, closed otherwise."""
-        if connection.reusable:
+    def release(self, connection: Connection, now: float) -> float:
+        """Give a connection back: kept when it can serve again, closed otherwise.
+
+        Returns the request's share of the upstream's time in seconds: where n requests ran, each had 1/n of it.
+        """
+        if connection.rest():
             connection.used = True
             self._idle.append(connection)
         else:
             connection.abort()
+        self._tick(now)
+        self.running -= 1
+        return self._work - connection.began
+
+    async def fetch(self, method: bytes, path: bytes, headers: bytes, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """A small whole answer, for probes: status and body. Raises `UpstreamError`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self.send(method, path, headers, body, timeout_s, time.monotonic())
+                try:
+                    return connection.status, await connection.body()
+                finally:
+                    self.release(connection, time.monotonic())
+        except TimeoutError:
+            raise Silent(f"it did not answer within {timeout_s:g} s") from None
 
     def close(self) -> None:
         """Close the idle connections."""
         for connection in self._idle:
             connection.abort()
         self._idle.clear()
+
+    def _tick(self, now: float) -> None:
+        """Advance the virtual clock of processor sharing: it runs 1/n as fast with n requests."""
+        if self.running and now > self._worked_at:
+            self._work += (now - self._worked_at) / self.running
+        self._worked_at = max(now, self._worked_at)
 
     def _kept(self) -> Connection | None:
         while self._idle:
@@ -228,9 +361,12 @@ class Upstream:
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
+        name = self._host if self._tls else None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, fresh = await loop.create_connection(Connection, self._host, self._port)
+                _, fresh = await loop.create_connection(
+                    lambda: Connection(self._watchdog), self._address, self._port, ssl=self._tls, server_hostname=name
+                )
         except TimeoutError:
             raise Unreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:

@@ -41,6 +41,8 @@ def build(
     argv += ["--shutdown-timeout", str(math.ceil(settings.drain_s))]
     if settings.max_model_len is not None:
         argv += ["--max-model-len", str(settings.max_model_len)]
+    if settings.tool_parser:
+        argv += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_parser]
     # The model is always a local directory by now, so no hub is ever asked.
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if adapters or settings.lora_slots:

@@ -39,6 +39,9 @@ class WorkerSettings(CommonSettings):
     )
     lora_slots: int = Field(0, ge=0, description="LoRA adapters active at once; above 0 adapters may be loaded later.")
     max_lora_rank: int = Field(16, ge=1, description="Largest rank of an adapter.")
+    tool_parser: str = Field(
+        "hermes", description="How the model writes tool calls, one of vLLM's --tool-call-parser; empty: no tools."
+    )
     engine_args: str = Field("", description='More arguments for vLLM, as in a shell: "--tensor-parallel-size 2".')
 
     sim_context_len: int = Field(8192, ge=2, description="Context in tokens when max_model_len is unset.")
