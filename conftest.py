@@ -27,7 +27,7 @@ def identity_secret() -> str:
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serve an ASGI app on a free port of this machine: `url = await serve(app)`; `http` is uvicorn's protocol class."""
+    """Serve an ASGI app on a free port of this machine: `url = await serve(app)`; `http`: uvicorn's protocol class."""
     running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
 
     async def start(app: Any, http: Any = "httptools") -> str:

@@ -60,11 +60,13 @@ ENVIRONMENTS = {
             check=_TORCH_CHECK,
         ),
         Environment("jobs", ("training-jobs/requirements/corpus.txt",)),
+        Environment("compiler", ("native/requirements-compiler.txt",), on=("services",)),
         Environment("peers", ("loadtest/requirements-peers.txt",)),
         Environment("peers-litellm", ("loadtest/requirements-peers-litellm.txt",)),
         Environment("dev", ("native/requirements-dev.txt", *_TORCH), on=("services", "jobs"), check=_TORCH_CHECK),
     )
 }
+BENCHES = {"bench-gateway": "loadtest.gateway_bench", "bench-overload": "loadtest.overload"}
 PEERS = ("peers", "peers-litellm") if os.environ.get("PEERS") == "all" else ("peers",)
 """Environments of the gateways that bench-gateway compares with."""
 
@@ -164,6 +166,24 @@ def _run(command: list[str], output: object, what: str, log: Path, began: float)
         raise SetupError(f"the {what} environment could not be installed; the end of {log}:\n  " + "\n  ".join(last))
 
 
+def compiled_gateway() -> Path:
+    """The gateway with its request path compiled, kept by the hash of its sources. Raises `SetupError`."""
+    digest = hashlib.sha256(str(directory(ENVIRONMENTS["compiler"])).encode())
+    script = ROOT / "services/gateway/compile.py"
+    for path in (script, *_sources("services/gateway/src"), *_sources("services/common/src")):
+        digest.update(path.read_bytes())
+    out = CACHE / "compiled" / f"gateway-{digest.hexdigest()[:16]}"
+    if not out.exists():
+        say("gateway: compiling (about a minute)")
+        if subprocess.run([str(ensure("compiler")), str(script), "--out", str(out)]).returncode:
+            raise SetupError("the gateway could not be compiled; see the lines above")
+    return out
+
+
+def _sources(folder: str) -> list[Path]:
+    return sorted(path for pattern in ("*.py", "*.lua") for path in (ROOT / folder).rglob(pattern))
+
+
 def build_corpus() -> None:
     """Build the documents (a no-op when they are current). Raises `SetupError`."""
     command = [str(python_of("jobs")), "-m", "capstan.jobs.corpus", "build"]
@@ -217,8 +237,9 @@ def main() -> None:
         "run": (["services", "worker", "jobs"], True),
         "smoke": (["services", "worker", "jobs"], True),
         "ask": (["services"], False),
-        "bench-gateway": (["services", *PEERS], False),
-        "bench-overload": (["services", "peers"], False),
+        "bench-gateway": (["services", "compiler", *PEERS], False),
+        "bench-overload": (["services", "compiler", "peers"], False),
+        "compiled": (["services", "compiler"], False),
         "python": (["services", "worker", "jobs", "dev"], False),
     }
     if command not in needs:
@@ -232,16 +253,17 @@ def main() -> None:
         raise SetupError("this Python cannot make virtual environments: install them first (apt install python3-venv)")
     environments, documents = needs[command]
     prepare(environments, documents=documents)
+    if command == "compiled":
+        print(compiled_gateway())
+        return
     variables = process_environment()
     variables["CAPSTAN_NATIVE_SETUP_S"] = f"{time.monotonic() - _started:.1f}"
     if command == "python":  # the developers' interpreter, with every package but vLLM's
         argv = [str(python_of("dev")), *arguments]
-    elif command == "bench-gateway":
-        variables |= {variable_of(name): str(python_of(name)) for name in PEERS}
-        argv = [str(python_of("services")), "-m", "loadtest.gateway_bench", *arguments]
-    elif command == "bench-overload":
-        variables[variable_of("peers")] = str(python_of("peers"))
-        argv = [str(python_of("services")), "-m", "loadtest.overload"]
+    elif command in BENCHES:
+        variables |= {variable_of(name): str(python_of(name)) for name in environments if name in PEERS}
+        variables["PYTHONPATH"] = os.pathsep.join([str(compiled_gateway()), variables["PYTHONPATH"]])
+        argv = [str(python_of("services")), "-m", BENCHES[command], *arguments]
     else:
         argv = [str(python_of("services")), "-m", "capstan.native", command, *arguments]
     os.execve(argv[0], argv, variables)  # noqa: S606 - become the command

@@ -16,7 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from capstan.native.console import Console
-from capstan.native.supervisor import Service, Supervisor
+from capstan.native.supervisor import Service, ServiceFailed, Supervisor
 from loadtest.overload.client import Arrival, Call, Target, offer
 from loadtest.overload.load import MODEL, TENANTS
 from loadtest.overload.ports import free_ports
@@ -140,10 +140,10 @@ def make_keys(directory: Path) -> dict[str, str]:
     """A key for each tenant, and `keys.yaml` with limits that no run reaches."""
     file = directory / "keys.yaml"
     command = [sys.executable, "-m", "capstan.gateway", "new-key", "--file", str(file), "--tenant"]
-    keys = {
-        tenant: subprocess.run([*command, tenant], check=True, capture_output=True, text=True).stdout.strip()
-        for tenant in TENANTS
-    }
+    made = [subprocess.Popen([*command, tenant], stdout=subprocess.PIPE, text=True) for tenant in TENANTS]
+    keys = {tenant: process.communicate()[0].strip() for tenant, process in zip(TENANTS, made, strict=True)}
+    if any(process.returncode for process in made):
+        raise ServiceFailed("the gateway's new-key command failed; see above")
     content = yaml.safe_load(file.read_text())
     for tenant in content["tenants"].values():
         tenant |= _NO_LIMIT

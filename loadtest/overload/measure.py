@@ -12,11 +12,11 @@ REFUSED = (429, 503)
 
 @dataclass(frozen=True)
 class Figures:
-    """What the requests that arrived between two moments met with."""
+    """What the requests that arrived between two moments met with, and how many were served well in that time."""
 
     offered_rps: float
     goodput_rps: float
-    """Requests that were completed and began within the SLO, per second."""
+    """Requests completed in that time, their first token within the SLO, per second."""
     ttft_p50_ms: float | None
     ttft_p99_ms: float | None
     """Of accepted requests: all but refused ones. One that was cut off before it began counts with the time it had
@@ -50,7 +50,9 @@ def figures(calls: Sequence[Call], start: float, end: float, slo_s: float, cpu_c
     window = [call for call in calls if start <= call.arrival.at < end]
     accepted = [call for call in window if call.status == 200 or call.outcome == "unfinished"]
     refused = [call for call in window if call.status in REFUSED]
-    good = [call for call in window if call.outcome == "completed" and call.ttft <= slo_s]
+    # By their end: what fills an empty engine and queue at first has arrived, but is not yet work done.
+    done = [call for call in calls if call.outcome == "completed" and start <= call.ended < end]
+    good = [call for call in done if call.ttft <= slo_s]
     return Figures(
         offered_rps=round(len(window) / (end - start), 2),
         goodput_rps=round(len(good) / (end - start), 2),

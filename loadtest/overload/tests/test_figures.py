@@ -19,7 +19,7 @@ def call(at: float, outcome: str, status: int, first: float | None, ended: float
 
 def test_goodput_counts_what_was_completed_and_began_in_time() -> None:
     calls = [
-        call(0.5, "completed", 200, 0.6, 1.0),  # before the window
+        call(0.5, "completed", 200, 0.6, 0.9),  # before the window
         call(1.0, "completed", 200, 1.1, 2.0),
         call(1.1, "completed", 200, 2.6, 3.0),  # began too late
         call(1.2, "broken", 200, 1.3, 1.4),

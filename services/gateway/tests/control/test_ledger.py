@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control.plane import TODAY, Clock, RedisServer, until
+from control.plane import TODAY, Clock, until
 from hypothesis import given
 from hypothesis import strategies as st
+from redis_server import RedisServer
 
 from capstan.common.errors import ApiError
 from capstan.gateway.config import ConfigError

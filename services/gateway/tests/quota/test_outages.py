@@ -97,7 +97,7 @@ async def test_a_redis_that_hangs_is_waited_for_once(
     for reservation in (*first, second):
         quota.settle(reservation, 10, 5)
     assert await quota.spent("a") == 45
-    state = await own_redis.state("a")
+    state = await own_redis.quota("a")
     assert (state["running"], state["held"]) == (0, 0)
     assert (await quota.reserve("a", limits(), 0, 0, counted=False)).remaining_tokens == 5910
 
@@ -119,7 +119,7 @@ async def test_what_ends_during_an_outage_is_settled_after_it(
     quota.settle(late, 10, 2)
     quota.settle(late, 10, 2)
     assert await quota.spent("a") == 342
-    state = await own_redis.state("a")
+    state = await own_redis.quota("a")
     assert (state["running"], state["held"]) == (1, 500)
     quota.settle(running[1], 0, 0)
     assert (await quota.reserve("a", limits(), 0, 0, counted=False)).remaining_tokens == 5980
@@ -157,11 +157,11 @@ async def test_a_redis_that_lost_its_data_learns_what_runs(
     assert watch.is_local
     await watch.shared()
     await quota.spent("a")
-    assert (await own_redis.state("a"))["running"] == 1
+    assert (await own_redis.quota("a"))["running"] == 1
     quota.settle(running, 1000, 500)
     quota.settle(other, 1, 0)
     assert await quota.spent("a") == 500
-    assert (await own_redis.state("a"))["running"] == 0
+    assert (await own_redis.quota("a"))["running"] == 0
 
 
 async def test_a_settlement_that_finds_no_script_still_arrives(
@@ -202,7 +202,7 @@ async def test_a_lost_answer_counts_once(
     await until(lambda: watch.metric("fallbacks_total") == 2)
     await watch.shared()
     assert await quota.spent(tenant) == 307
-    state = await redis.state(tenant)
+    state = await redis.quota(tenant)
     assert (state["running"], state["held"]) == (0, 0)
     left = await quota.reserve(tenant, limits(), 0, 0, counted=False)
     assert left.remaining_tokens == 5600
@@ -220,13 +220,13 @@ async def test_nothing_of_an_old_connection_runs_after_the_new_one(
     await watch.shared()
     await quota.spent(tenant)
     await line.release()
-    state = await redis.state(tenant)
+    state = await redis.quota(tenant)
     assert (state["running"], state["held"]) == (0, 0)
     assert (await quota.reserve(tenant, limits(), 0, 0, counted=False)).remaining_tokens == 6000
 
 
 async def _has_spent(redis: Any, tenant: str, amount: int) -> bool:
-    return (await redis.state(tenant))["spent"] == amount
+    return (await redis.quota(tenant))["spent"] == amount
 
 
 async def test_a_full_redis_is_no_use(own_redis: Any, connect: Any, watch: Watch, limits: Any, caplog: Any) -> None:

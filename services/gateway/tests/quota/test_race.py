@@ -49,7 +49,7 @@ async def test_the_limit_holds_and_nothing_stays_reserved(
     first = await quota.reserve(tenant, LIMITS, TOKENS_PER_MINUTE // 2, 0, counted=True)
     quota.settle(first, first.tokens, 0)
     await quota.spent(tenant)
-    before = (await redis.state(tenant))["tokens"]
+    before = (await redis.quota(tenant))["tokens"]
 
     used, cost = await _race(redis.url, tenant, lease_s=lease_s, kill_first=kill_first)
 
@@ -59,11 +59,11 @@ async def test_the_limit_holds_and_nothing_stays_reserved(
 
     async def at_rest() -> bool:
         await quota.reserve(tenant, LIMITS, 0, 0, counted=False)  # whatever comes next ends old leases
-        state = await redis.state(tenant)
+        state = await redis.quota(tenant)
         return (state["running"], state["held"]) == (0, 0)
 
     await until(at_rest)
-    state = await redis.state(tenant)
+    state = await redis.quota(tenant)
     charged = (state["tokens"] - before) * TOKENS_PER_MINUTE / 60
     if kill_first:  # what a crashed process has used is not known: its requests stay charged with all they reserved
         assert used <= charged + 0.5

@@ -52,7 +52,7 @@ async def test_a_refused_request_ends_leases_too(pair: Any, tenant: str, limits:
     clock.now += 61
     with pytest.raises(Refusal):
         await two.reserve(tenant, limits(monthly_budget_usd=0), 1, 1, counted=True)
-    state = await redis.state(tenant)
+    state = await redis.quota(tenant)
     assert (state["running"], state["held"]) == (0, 0)
 
 
@@ -82,7 +82,7 @@ async def test_a_replica_that_was_away_takes_its_places_back(
     away = await one.reserve(tenant, some, 1, 500, counted=True)
     clock.now += 61
     other = await two.reserve(tenant, some, 1, 0, counted=True)
-    assert (await redis.state(tenant))["held"] == 0
+    assert (await redis.quota(tenant))["held"] == 0
     one._renew()
     await one.spent(tenant)
     with pytest.raises(Refusal):
@@ -91,7 +91,7 @@ async def test_a_replica_that_was_away_takes_its_places_back(
     two.settle(other, 1, 0)
     await two.spent(tenant)
     assert await one.spent(tenant) == 300
-    state = await redis.state(tenant)
+    state = await redis.quota(tenant)
     assert (state["running"], state["held"]) == (0, 0)
 
 
@@ -106,7 +106,7 @@ async def test_a_settlement_after_the_lease_still_counts(
     one.settle(late, 300, 400)
     assert await one.spent(tenant) == 400
     assert (await two.reserve(tenant, some, 0, 0, counted=False)).remaining_tokens == 300
-    assert (await redis.state(tenant))["running"] == 1
+    assert (await redis.quota(tenant))["running"] == 1
 
 
 async def test_a_client_that_goes_while_it_waits_holds_nothing(pair: Any, redis: Any, tenant: str, limits: Any) -> None:
@@ -117,7 +117,7 @@ async def test_a_client_that_goes_while_it_waits_holds_nothing(pair: Any, redis:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     await one.spent(tenant)
-    state = await redis.state(tenant)
+    state = await redis.quota(tenant)
     assert (state["running"], state["held"], state["spent"]) == (0, 0, 0)
     assert (await one.reserve(tenant, limits(), 0, 0, counted=False)).remaining_tokens == 6000
 

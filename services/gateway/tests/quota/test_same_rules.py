@@ -103,7 +103,7 @@ def test_memory_and_redis_agree(both: Any, limits: Tenant, other: Tenant, operat
             local.settle(one, 0, 0)
             shared.settle(two, 0, 0)
         await shared.spent(tenant)  # replies come in order: all is settled now
-        state = await redis.state(tenant)
+        state = await redis.quota(tenant)
         assert (state.get("running", 0), state.get("held", 0)) == (0, 0)
 
     runner.run(run())

@@ -1,41 +1,17 @@
 """Probes, metrics and adapters against a worker process that speaks vLLM's HTTP API."""
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
 from functools import partial
 
 import orjson
 import pytest
+from simulated_worker import Worker
 
 from capstan.gateway.config import ModelsFile
 from capstan.gateway.routing import Router
 from capstan.gateway.upstream import Upstream, UpstreamError, Watchdog
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
-SETTINGS = {"CAPSTAN_WORKER_LORA_SLOTS": "2", "CAPSTAN_WORKER_SIM_TTFT_MS": "1", "CAPSTAN_WORKER_SIM_TPOT_MS": "1"}
-
-
-class Worker:
-    """A simulated worker on a port of its own, which it keeps over restarts."""
-
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "capstan.worker", "--simulate"]
-        environ = {**os.environ, **SETTINGS, "CAPSTAN_WORKER_PORT": str(self.port)}
-        self._process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Liveness, readiness and drain.
 
-A drain turns readiness off, keeps serving for the moment that load balancers need to notice, then refuses new work, lets
-running requests finish, flushes telemetry, and exits with 0.
+A drain turns readiness off, keeps serving for the moment that load balancers need to notice, then refuses new work,
+lets running requests finish, flushes telemetry, and exits with 0.
 """
 
 from collections.abc import Callable

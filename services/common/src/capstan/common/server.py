@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
 
@@ -23,14 +23,22 @@ class DrainingServer(uvicorn.Server):
         *,
         drain_s: float,
         delay_s: float = 0.0,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
         self._drain_s = drain_s
         self._delay_s = delay_s
+        self._prepare = prepare
         self._now = now
         self._told_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Prepare first: what that raises ends `run`, where uvicorn would log it and exit with 3."""
+        if self._prepare is not None:
+            await self._prepare()
+        await super().startup(sockets=sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: drain. Second: stop at once. (uvicorn would re-raise it and lose the exit code.)"""
@@ -63,11 +71,12 @@ def serve(
     delay_s: float = 0.0,
     http: Any = "httptools",
     keep_alive_s: float = 5.0,
+    prepare: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve `app` on `host:port` until told to stop.
 
     After SIGTERM the service is not ready but serves on for `delay_s`; then running requests have `drain_s`. `http` is
-    uvicorn's protocol class.
+    uvicorn's protocol class. `prepare` runs before the application starts; what it raises, this raises.
     """
     listener = bind(host, port, port_setting)
     config = uvicorn.Config(
@@ -82,7 +91,7 @@ def serve(
         timeout_keep_alive=max(1, round(keep_alive_s)),
         timeout_graceful_shutdown=max(1, round(drain_s)),
     )
-    DrainingServer(config, lifecycle, drain_s=drain_s, delay_s=delay_s).run(sockets=[listener])
+    DrainingServer(config, lifecycle, drain_s=drain_s, delay_s=delay_s, prepare=prepare).run(sockets=[listener])
     telemetry.flush()
 
 

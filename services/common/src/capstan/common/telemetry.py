@@ -21,7 +21,7 @@ def tracing_enabled() -> bool:
 def setup_tracing(service: str, *, sampled_by_caller: bool = False) -> None:
     """Install the tracer provider that exports this service's spans. Does nothing without an endpoint.
 
-    `sampled_by_caller`: the service draws `OTEL_TRACES_SAMPLER`'s decision itself, and starts spans only where it is yes.
+    `sampled_by_caller`: the service draws `OTEL_TRACES_SAMPLER`'s decision itself, and starts spans only after a yes.
     """
     if not tracing_enabled():
         return

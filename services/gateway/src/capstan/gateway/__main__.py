@@ -1,6 +1,7 @@
 """`python -m capstan.gateway` serves; `… new-key --file keys.yaml --tenant NAME` makes an API key."""
 
 import argparse
+import gc
 from pathlib import Path
 
 from capstan.common import telemetry
@@ -36,6 +37,7 @@ def run() -> None:
     configure_logging("gateway", settings.log_level)
     telemetry.setup_tracing("gateway", sampled_by_caller=True)
     gateway = Gateway(settings, read_models(settings.models_file))
+    gc.freeze()  # what is there now stays: the collector need not look at it again
     serve(
         gateway.control,
         host=settings.host,
@@ -46,6 +48,7 @@ def run() -> None:
         delay_s=settings.drain_delay_s,
         http=gateway.edge.protocol,
         keep_alive_s=settings.keep_alive_s,
+        prepare=gateway.prepare,
     )
 
 

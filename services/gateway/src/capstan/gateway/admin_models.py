@@ -4,12 +4,22 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from capstan.gateway.config import Key, Tenant
 from capstan.gateway.ledger import UsageRow, Used
 
-_YEARS = 10 * 366 * 86400
+
+def _number(value: object) -> object:
+    """JSON Schema's numbers are neither `true` nor `"1"`, which pydantic takes; strict, it would refuse 1.0."""
+    if isinstance(value, bool | str):
+        raise ValueError("this must be a number")  # noqa: TRY004 - pydantic wants it so
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_number)]
+Dollars = Annotated[float, Field(ge=0, le=1e9), BeforeValidator(_number)]
+Seconds = Annotated[int, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(_number)]
 
 
 class ErrorDetail(BaseModel):
@@ -35,11 +45,11 @@ class TenantLimits(BaseModel):
     models: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
         ["*"], max_length=1000, description="Names of models, `*` for all."
     )
-    requests_per_minute: int = Field(600, gt=0, le=10**9)
-    tokens_per_minute: int = Field(1_000_000, gt=0, le=10**12)
-    max_concurrent: int = Field(64, gt=0, le=10**6, description="Requests that may run at the same time.")
+    requests_per_minute: Count = Field(600, gt=0, le=10**9)
+    tokens_per_minute: Count = Field(1_000_000, gt=0, le=10**12)
+    max_concurrent: Count = Field(64, gt=0, le=10**6, description="Requests that may run at the same time.")
     priority: Literal["high", "normal", "batch"] = Field("normal", description="Weight in the queue: 4, 2, 1.")
-    monthly_budget_usd: float | None = Field(None, ge=0, le=1e9, description="Per calendar month (UTC).")
+    monthly_budget_usd: Dollars | None = Field(None, description="Per calendar month (UTC).")
 
     @classmethod
     def of(cls, tenant: Tenant) -> "TenantLimits":
@@ -71,9 +81,7 @@ class KeyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    expires_in_s: int | None = Field(
-        None, gt=0, le=_YEARS, description="Seconds that it is valid; null: until revoked."
-    )
+    expires_in_s: Seconds | None = Field(None, description="Seconds that it is valid; null: until revoked.")
 
 
 class RotateRequest(BaseModel):
@@ -81,7 +89,7 @@ class RotateRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    grace_s: int = Field(0, ge=0, le=_YEARS, description="Seconds that the old key stays valid.")
+    grace_s: Count = Field(0, ge=0, le=10 * 366 * 86400, description="Seconds that the old key stays valid.")
 
 
 class KeyView(BaseModel):

@@ -1,7 +1,6 @@
 """Puts the gateway together: the model routes on the fast lane, the control plane on FastAPI behind it."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -11,11 +10,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Gauge
 
+from capstan.common.errors import ApiError
 from capstan.common.health import Lifecycle
 from capstan.common.identity import Signer
 from capstan.gateway.accesslog import AccessLog
@@ -39,7 +38,7 @@ log = logging.getLogger("capstan.gateway")
 
 
 class Gateway:
-    """A gateway: `control` is its ASGI application, `edge.protocol` the HTTP protocol with the lane for model routes."""
+    """A gateway: `control` is its ASGI application, `edge.protocol` the HTTP protocol with a lane for model routes."""
 
     def __init__(
         self,
@@ -50,9 +49,10 @@ class Gateway:
     ) -> None:
         """Nothing is connected before the application's start-up. Raises `ConfigError`.
 
-        `keys` are kept in memory in place of those in the settings' file; `log` takes the access log (stdout by default).
+        `keys` are kept in memory in place of those in the settings' file; `log` takes the access log (default: stdout).
         """
         self._settings = settings
+        self._prepared = False
         self._tasks: set[asyncio.Task[None]] = set()
         registry = CollectorRegistry()
         signer = Signer(settings.identity_secret.get_secret_value())
@@ -89,9 +89,7 @@ class Gateway:
             tracing=tracing,
             lifecycle=self.lifecycle,
         )
-        self.edge = Edge(
-            self._endpoint, settings.max_body_bytes, settings.receive_timeout_s, settings.keep_alive_s
-        )
+        self.edge = Edge(self._endpoint, settings.max_body_bytes, settings.receive_timeout_s, settings.keep_alive_s)
         connections = Gauge("capstan_gateway_connections", "Open client connections.", registry=registry)
         connections.set_function(lambda: len(self.edge.connections))
 
@@ -109,18 +107,24 @@ class Gateway:
         self.router.apply(models)
         await self.router.discover()
 
-    @asynccontextmanager
-    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+    async def prepare(self) -> None:
+        """Connect the stores, once. Raises `ConfigError`."""
+        if self._prepared:
+            return
         await self.tenants.start()
         await self._ledger.start()
         await self._quota.start()
         self._restore_spending()
+        self._prepared = True
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        await self.prepare()
         await self.router.discover()
         with suppress(ValueError, RuntimeError):  # not the main thread: a test
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.add(loop.create_task(self._reload_on_hangup())))
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         works = [asyncio.create_task(work.run()) for work in (self.router, self._watchdog, self.edge)]
-        gc.freeze()  # what is there now stays: the collector need not look at it again
         yield
         for work in works:
             work.cancel()
@@ -132,12 +136,17 @@ class Gateway:
         await self.tenants.close()
         self._log.flush()
 
+    def _hang_up(self) -> None:
+        task = asyncio.create_task(self._reload_on_hangup())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _reload_on_hangup(self) -> None:
         """SIGHUP: reload; a mistake is logged, and what was in force stays."""
         try:
             await self.reload()
-        except ConfigError as error:
-            log.error("reload refused: %s", error)
+        except (ConfigError, ApiError) as error:
+            log.warning("reload refused, what was in force stays: %s", error)
         else:
             log.info("reloaded")
 
@@ -158,8 +167,10 @@ def _stores(
         if keys is not None:
             return FileTenants(None, keys.tenants), ledger, quota
         if path is None:
-            raise ConfigError("set CAPSTAN_GATEWAY_KEYS_FILE, or CAPSTAN_GATEWAY_REDIS_URL where the tenants are in Redis")
-        return FileTenants(path, read_keys(path).tenants), ledger, quota
+            raise ConfigError(
+                "set CAPSTAN_GATEWAY_KEYS_FILE, or CAPSTAN_GATEWAY_REDIS_URL where the tenants are in Redis"
+            )
+        return FileTenants(path), ledger, quota
     from capstan.gateway.ledger_redis import RedisLedger
     from capstan.gateway.quota_redis import RedisQuota
     from capstan.gateway.tenants_redis import RedisTenants

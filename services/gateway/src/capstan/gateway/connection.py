@@ -70,6 +70,8 @@ class ClientConnection(HttpToolsProtocol):
         self._receiving = False
         self._deaf = False
         """The rest of what the client sends is not for us: the connection closes after the present answer."""
+        self._expectant = False
+        """A model request's head has come; its client may wait for a word before it sends the body."""
         self._lingering = False
         """All is said, but the client still sends: closing now would destroy the answer on its way (TCP reset)."""
         self._since = self._time()
@@ -101,10 +103,18 @@ class ClientConnection(HttpToolsProtocol):
         if self._deaf:
             return
         super().data_received(data)
-        if self._head_open:
+        if not self._receiving:
+            return
+        if self._expectant:
+            self._expectant = False
+            if (b"expect", b"100-continue") in self.headers:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self._head_open:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD_BYTES:
-                self._refuse(b"431 Request Header Fields Too Large", "header_too_large", "the head is larger than 64 KiB")
+                self._refuse(
+                    b"431 Request Header Fields Too Large", "header_too_large", "the head is larger than 64 KiB"
+                )
 
     def pause_writing(self) -> None:
         """asyncio: the client does not read; hold the upstream back."""
@@ -162,9 +172,7 @@ class ClientConnection(HttpToolsProtocol):
         self._size = 0
         self.chunked = parser.get_http_version() != "1.0"
         self.keep_alive = self.chunked and parser.should_keep_alive()
-        for name, value in self.headers:
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._expectant = True
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
@@ -183,7 +191,7 @@ class ClientConnection(HttpToolsProtocol):
         """A request is whole."""
         if self._deaf:
             return
-        self._receiving = False
+        self._receiving = self._expectant = False
         if self._api is None:
             super().on_message_complete()
         else:

@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
+from starlette.routing import Match
 
 from capstan.common.app import Lifespan, create_app
+from capstan.common.errors import ApiError
 from capstan.gateway.admin import create_admin, errors
 from capstan.gateway.admin_models import OwnUsage, TenantLimits, report, usd
 from capstan.gateway.api import APIS, Api
@@ -93,6 +96,7 @@ def create_control(
     app.include_router(
         create_admin(admin_key, tenants=tenants, ledger=ledger, reload=reload, drain=drain, status=status, now=now)
     )
+    app.add_exception_handler(405, _method_not_allowed)
     _complete_description(app)
     return app
 
@@ -132,6 +136,18 @@ def _tenants_own(authenticator: Authenticator, router: Models, ledger: Ledger, n
         return OwnUsage(tenant=caller.tenant, limits=limits, budget_left_usd=left, **fields)
 
     return routes
+
+
+async def _method_not_allowed(request: Request, _: Exception) -> Response:
+    """405 with all methods of the path (RFC 9110, 15.5.6): Starlette names those of one route only."""
+
+    def has(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    allowed = ", ".join(filter(has, ("DELETE", "GET", "HEAD", "POST", "PUT")))
+    error = ApiError(405, "method_not_allowed", f"this path takes {allowed}", headers={"allow": allowed})
+    return JSONResponse(error.body(), error.status_code, error.headers)
 
 
 def _complete_description(app: FastAPI) -> None:

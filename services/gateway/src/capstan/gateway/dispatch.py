@@ -89,10 +89,11 @@ class Dispatcher:
         while True:
             try:
                 await self.serve(job, name, model)
-                return
             except Refusal as refusal:
                 if not fallbacks or job.exchange.started or refusal.outcome not in _FALLS_BACK:
                     raise
+            else:
+                return
             name = fallbacks.pop(0)
             model = self._router.models[name]
 
@@ -121,7 +122,11 @@ class Dispatcher:
     async def _forward(self, job: Job, name: str, model: Model, pool: PoolState) -> None:
         request = job.request
         prompt = blocks(request.body, name) if model.routing == "prefix" and len(pool.members) > 1 else []
-        body = request.body if name == request.model and not model.upstream_model else request.named(model.upstream_model or name)
+        body = (
+            request.body
+            if name == request.model and not model.upstream_model
+            else request.named(model.upstream_model or name)
+        )
         member = pool.pick(prompt, exclude=None, model=name)
         if member is None:
             raise Refusal(Outcome.NO_UPSTREAM, f"pool {pool.name!r} has no upstream yet", retry_after=5)

@@ -31,7 +31,8 @@ from capstan.gateway.tracing import Trace, Tracing
 log = logging.getLogger("capstan.gateway")
 
 _REQUEST_ID = REQUEST_ID_HEADER.encode()
-_FORWARDED = (b"accept", b"user-agent", b"anthropic-version", b"anthropic-beta")
+_FORWARDED = (b"anthropic-version", b"anthropic-beta")
+"""The client's headers that change what a model's server does; an OpenAI client has none."""
 _OWN_ID = f"req-{secrets.token_hex(12)}"
 _serial = count(1)
 _MAX_WAIT = b"x-capstan-max-wait-ms"
@@ -92,7 +93,9 @@ class ModelEndpoint:
             if trace is not None:
                 trace.finish(record, ended)
 
-    async def _serve(self, exchange: Exchange, record: Record, headers: dict[bytes, bytes], trace: Trace | None) -> None:
+    async def _serve(
+        self, exchange: Exchange, record: Record, headers: dict[bytes, bytes], trace: Trace | None
+    ) -> None:
         if exchange.gone:
             raise asyncio.CancelledError
         if exchange.problem is not None:
@@ -105,7 +108,7 @@ class ModelEndpoint:
         record.model = request.model
         if self._lifecycle.refusing and not principal.internal:
             raise Refusal(Outcome.DRAINING, "this gateway is shutting down; send the request again", retry_after=1)
-        prompt = self._estimate(name).tokens(request.size)
+        prompt = self._estimate(name).prompt(request.size)
         limit = model.default_output_tokens if request.output_tokens is None else request.output_tokens
         output = limit * request.answers
         tokens = cost = 0
@@ -153,9 +156,10 @@ class ModelEndpoint:
     def _upstream_headers(self, exchange: Exchange, headers: dict[bytes, bytes], trace: Trace | None) -> bytes:
         """Header lines for the upstream: few of the client's, and none of its secrets."""
         lines = _JSON + exchange.lines
-        for name in _FORWARDED:
-            if (value := headers.get(name)) is not None:
-                lines += b"%b: %b\r\n" % (name, value)
+        if exchange.api.dialect == "anthropic":
+            for name in _FORWARDED:
+                if (value := headers.get(name)) is not None:
+                    lines += b"%b: %b\r\n" % (name, value)
         return lines if trace is not None else lines + self._tracing.outgoing(headers)
 
     def _model(self, principal: Principal, request: ParsedRequest) -> tuple[str, Model, PoolState]:
@@ -174,23 +178,32 @@ class ModelEndpoint:
         return name, model, pool
 
     def _settle(self, job: Job, reservation: Reservation) -> None:
-        record, request = job.record, job.request
-        tap = job.tap
-        if record.usage is None and tap is not None:
-            record.usage = tap.usage
-        if record.usage is not None:
-            self._estimate(record.served).learn(request.size, record.usage.prompt)
-        elif record.sent and (tap is not None and tap.events or record.outcome in _BROKEN_OFF):
-            # Broken off before its usage came: the prompt was read, and an event is about a token.
-            record.usage = Usage(job.prompt_tokens, tap.events if tap is not None else 0)
-        elif record.outcome is Outcome.COMPLETED:  # an upstream that does not tell
-            record.usage = Usage(job.prompt_tokens, job.output_tokens)
+        record = job.record
         tokens = 0
+        self._account(job, record)
         if record.metered and record.usage is not None:
             tokens = record.usage.total
             if record.price is not None:
                 record.cost = cost_of(record.price, record.usage, record.upstream_share_s)
         self._quota.settle(reservation, tokens, record.cost)
+
+    def _account(self, job: Job, record: Record) -> None:
+        """Fill in what was used: as the upstream says, or where it could not say, by what is known of the model."""
+        tap, estimate = job.tap, self._estimate(record.served)
+        if record.usage is None and tap is not None:
+            record.usage = tap.usage
+        usage = record.usage
+        if usage is not None:
+            estimate.learn_prompt(job.request.size, usage.prompt)
+            if record.whole and usage.completion:
+                estimate.learn_pace(usage.completion, record.first_byte - record.sent)
+        elif tap is not None and tap.events:  # broken off: the prompt was read, and an event is about a token
+            record.usage = Usage(job.prompt_tokens, tap.events)
+        elif record.sent and record.outcome in _BROKEN_OFF:  # perhaps most of an answer that nobody saw
+            unseen = 0 if job.request.stream else estimate.written(self._now() - record.sent)
+            record.usage = Usage(job.prompt_tokens, min(unseen, job.output_tokens))
+        elif record.outcome is Outcome.COMPLETED:  # an upstream that does not tell
+            record.usage = Usage(job.prompt_tokens, job.output_tokens)
 
     def _estimate(self, model: str) -> TokenEstimate:
         found = self._estimates.get(model)
@@ -203,7 +216,9 @@ class ModelEndpoint:
         if exchange.gone:
             record.outcome = Outcome.CLIENT_CLOSED
         else:
-            self._refuse(exchange, record, Refusal(Outcome.DRAINING, "the gateway stopped before the answer was complete"))
+            self._refuse(
+                exchange, record, Refusal(Outcome.DRAINING, "the gateway stopped before the answer was complete")
+            )
 
     @staticmethod
     def _refuse(exchange: Exchange, record: Record, refusal: Refusal) -> None:
@@ -245,13 +260,13 @@ def _conversation(principal: Principal, request: ParsedRequest) -> str:
 def _limit_lines(principal: Principal, reservation: Reservation) -> bytes:
     limits = principal.limits
     return (
-        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
-        b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %.3fs\r\n"
+        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %dms\r\n"
+        b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %dms\r\n"
     ) % (
         limits.requests_per_minute,
         reservation.remaining_requests,
-        reservation.reset_requests_s,
+        reservation.reset_requests_s * 1e3,
         limits.tokens_per_minute,
         reservation.remaining_tokens,
-        reservation.reset_tokens_s,
+        reservation.reset_tokens_s * 1e3,
     )

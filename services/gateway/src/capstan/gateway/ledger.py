@@ -141,9 +141,10 @@ class FileLedger:
             return
         for row in _read(self._path):
             self.add(row.day, row.tenant, row.model, row.used)
-        await self._write(self._path)
-        if self._failing:
-            raise ConfigError(f"{self._path}: cannot be written; check that its directory exists and may be written to")
+        try:
+            await self._write(self._path)
+        except OSError as error:
+            raise ConfigError(f"{self._path}: usage cannot be written there ({error.strerror})") from None
         self._writer = asyncio.create_task(self._write_forever(self._path))
 
     async def close(self) -> None:
@@ -158,21 +159,24 @@ class FileLedger:
             with contextlib.suppress(TimeoutError):
                 closing = await asyncio.wait_for(self._closing.wait(), self._interval_s)
             if self._changed:
-                await self._write(path)
+                try:
+                    await self._write(path)
+                except OSError as error:
+                    self._tell(failing=True, reason=error.strerror or "")
+                else:
+                    self._tell(failing=False)
 
     async def _write(self, path: Path) -> None:
-        """Write the file; what could not be written is written the next time."""
+        """Write the file. Raises `OSError`, and then what changed is written the next time."""
         changed, self._changed = self._changed, set()
         for day in changed:
             self._lines[day] = b"".join(map(_line, self._tally.rows(None, day, day)))
         self._forget(self._today() - KEPT)
         try:
             await asyncio.to_thread(_replace, path, [self._lines[day] for day in sorted(self._lines)])
-        except OSError as error:
+        except OSError:
             self._changed |= changed
-            self._tell(failing=True, reason=error.strerror or "")
-        else:
-            self._tell(failing=False)
+            raise
 
     def _forget(self, before: date) -> None:
         for day in [day for day in self._tally.days if day < before]:

@@ -74,9 +74,7 @@ class _Series:
 class Metering:
     """Counts requests, tokens, cost and times. `model` and `tenant` labels hold configured names only."""
 
-    def __init__(
-        self, registry: CollectorRegistry, ledger: Ledger, log: AccessLog, wall: Callable[[], float]
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, ledger: Ledger, log: AccessLog, wall: Callable[[], float]) -> None:
         """`wall` is Unix time in seconds."""
         self._instruments = _Instruments(registry)
         self._ledger = ledger
@@ -139,7 +137,9 @@ class Metering:
             series.cost.value += record.cost / 1e6
         if series.served is not None:
             series.served.value += 1
-        used = Used(requests=1, input=usage.prompt, cached_input=usage.cached, output=usage.completion, cost=record.cost)
+        used = Used(
+            requests=1, input=usage.prompt, cached_input=usage.cached, output=usage.completion, cost=record.cost
+        )
         self._ledger.add(self._today(), record.tenant, record.served or record.model, used)
 
     def _today(self) -> date:

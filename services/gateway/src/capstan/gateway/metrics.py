@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 Labels = tuple[str, ...]
 
@@ -92,7 +91,7 @@ class Histogram(Collector):
     def collect(self) -> Iterable[Metric]:
         """Prometheus: the family with its samples."""
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
-        names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for labels, cell in list(self._cells.items()):
             total, buckets = 0, []
             for name, count in zip(names, cell.counts, strict=True):

@@ -47,4 +47,6 @@ class Record:
     def timing(self, now: float) -> bytes:
         """The `server-timing` header line (W3C): milliseconds that the gateway added, and that the request queued."""
         own = now - self.started - self.queued_s - (self.first_byte - self.sent)
+        if not self.queued_s:
+            return b"server-timing: gateway;dur=%.3f\r\n" % (own * 1e3)
         return b"server-timing: gateway;dur=%.3f, queue;dur=%.3f\r\n" % (own * 1e3, self.queued_s * 1e3)

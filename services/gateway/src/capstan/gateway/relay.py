@@ -5,14 +5,11 @@ from collections.abc import Callable
 import orjson
 
 from capstan.gateway.api import error_event, error_object
-from capstan.gateway.exchange import Exchange, Headers
+from capstan.gateway.exchange import Exchange
 from capstan.gateway.outcome import Outcome
 from capstan.gateway.record import Record
 from capstan.gateway.tap import StreamTap, Usage
 from capstan.gateway.upstream import Connection, Silent, UpstreamError
-
-_KEPT = frozenset({b"content-type", b"retry-after", b"cache-control"})
-"""The upstream's headers that concern the client."""
 
 
 async def relay_stream(
@@ -34,17 +31,14 @@ async def relay_stream(
             record.first_byte = now()
             record.status = 200
             first_token(record.first_byte - record.sent)
-            exchange.start(200, _kept(connection.headers) + record.timing(record.first_byte))
+            exchange.start(200, connection.lines + record.timing(record.first_byte))
         if out := feed(data):
             send(out)
 
     exchange.upstream = connection
     try:
         await connection.stream(sink)
-        if not exchange.started:
-            raise UpstreamError("it ended its answer before it began")
-        if not tap.done and not tap.failed:
-            raise UpstreamError("it ended its answer early")
+        _check_ended(exchange, tap)
     except UpstreamError as error:
         if not exchange.started:
             raise
@@ -56,6 +50,14 @@ async def relay_stream(
     exchange.send(tap.rest())
     exchange.end()
     record.outcome = Outcome.UPSTREAM_ERROR if tap.failed else Outcome.COMPLETED
+
+
+def _check_ended(exchange: Exchange, tap: StreamTap) -> None:
+    """Raise `UpstreamError` if the upstream has ended a stream too early."""
+    if not exchange.started:
+        raise UpstreamError("it ended its answer before it began")
+    if not tap.done and not tap.failed:
+        raise UpstreamError("it ended its answer early")
 
 
 def _break_off(exchange: Exchange, record: Record, error: UpstreamError) -> None:
@@ -78,7 +80,7 @@ async def relay_whole(exchange: Exchange, record: Record, connection: Connection
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         parsed = None
-    lines = _kept(connection.headers)
+    lines = connection.lines
     if status < 400:
         record.outcome = Outcome.COMPLETED
         record.usage = Usage.from_body(parsed)
@@ -89,7 +91,3 @@ async def relay_whole(exchange: Exchange, record: Record, connection: Connection
             body = orjson.dumps(error_object(exchange.api, message, "upstream_error", record.outcome.value, None))
             lines = b"content-type: application/json\r\n"
     exchange.respond(status, lines + record.timing(now()), body)
-
-
-def _kept(headers: Headers) -> bytes:
-    return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] in _KEPT])

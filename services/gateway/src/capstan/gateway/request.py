@@ -41,19 +41,29 @@ class ParsedRequest:
 
 
 class TokenEstimate:
-    """Prompt tokens from a body's bytes, learned from the usage that the model reports."""
+    """A model's tokens where nobody has counted them, learned from the usage that it reports."""
 
-    __slots__ = ("_per_byte",)
+    __slots__ = ("_per_byte", "_per_second")
 
     def __init__(self) -> None:
         self._per_byte = 0.25
+        self._per_second = 0.0
 
-    def tokens(self, size: int) -> int:
-        """The estimate for a body of `size` bytes."""
+    def prompt(self, size: int) -> int:
+        """Prompt tokens of a body of `size` bytes."""
         return int(size * self._per_byte) + 1
 
-    def learn(self, size: int, tokens: int) -> None:
-        """A prompt of `size` bytes had `tokens` tokens: upwards at once, downwards slowly, so that it rarely falls short."""
+    def written(self, seconds: float) -> int:
+        """Output tokens of an answer that was written, unseen, for so long."""
+        return int(seconds * self._per_second)
+
+    def learn_pace(self, tokens: int, seconds: float) -> None:
+        """An answer of so many output tokens took so long."""
+        seen = tokens / max(seconds, 1e-3)
+        self._per_second += 0.1 * (seen - self._per_second) if self._per_second else seen
+
+    def learn_prompt(self, size: int, tokens: int) -> None:
+        """A prompt of `size` bytes had `tokens` tokens. Upwards fast, downwards slowly: it should rarely fall short."""
         seen = min(tokens / max(size, 1), 1.0)
         self._per_byte += (0.5 if seen > self._per_byte else 0.02) * (seen - self._per_byte)
 

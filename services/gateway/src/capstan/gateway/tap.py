@@ -1,7 +1,7 @@
 """A tap on an answer: sees every event of a stream pass and reads usage from it.
 
-Server-sent events: WHATWG HTML, section 9.2. Chat and text completions end with `data: [DONE]`, responses with the event
-`response.completed` (or `incomplete`, `failed`), messages with `message_stop`.
+Server-sent events: WHATWG HTML, section 9.2. Chat and text completions end with `data: [DONE]`, responses with the
+event `response.completed` (or `incomplete`, `failed`), messages with `message_stop`.
 """
 
 import re

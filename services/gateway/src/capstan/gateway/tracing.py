@@ -1,11 +1,12 @@
 """Spans of a model request, with OpenTelemetry's names for generative AI. Free without an endpoint.
 
-The gateway draws the sampling decision itself, before anything of OpenTelemetry is touched, so that a request that is not
-sampled costs a random number. A caller's own decision (`traceparent`) is kept.
+The gateway draws the sampling decision itself, before anything of OpenTelemetry is touched, so that a request that is
+not sampled costs a random number. A caller's own decision (`traceparent`) is kept.
 """
 
 import os
 import random
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class Tracing:
         self._enabled = tracing_enabled()
         self._ratio = (sampling_ratio() if self._enabled else 0.0) if ratio is None else ratio
         self._draw = draw
+        self._prefix = secrets.token_hex(8).encode()
+        self._serial = 0
 
     def begin(self, exchange: Exchange, record: "Record", headers: Mapping[bytes, bytes]) -> "Trace | None":
         """The request's trace, if it is sampled."""
@@ -54,8 +57,8 @@ class Tracing:
             state = headers.get(b"tracestate")
             return lines + b"tracestate: %b\r\n" % state if state is not None else lines
         if self._enabled:  # "not sampled" is a decision too, and whoever comes next should keep it
-            trace_id, span_id = random.getrandbits(128), random.getrandbits(64)  # noqa: S311 - ids, not secrets
-            return b"traceparent: 00-%032x-%016x-00\r\n" % (trace_id, span_id)
+            self._serial += 1
+            return b"traceparent: 00-%b%016x-%016x-00\r\n" % (self._prefix, self._serial, self._serial)
         return b""
 
 
@@ -66,7 +69,7 @@ class Trace:
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._trace = trace
+        self._trace: Any = trace
         self._propagator = TraceContextTextMapPropagator()
         self._tracer = trace.get_tracer("capstan.gateway")
         self._offset_ns = time.time_ns() - int(time.monotonic() * 1e9)

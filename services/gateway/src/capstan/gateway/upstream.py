@@ -19,7 +19,15 @@ _HIGH_WATER = 256 * 1024
 
 _TICK_S = 0.1
 
-Header = tuple[bytes, bytes]
+_FRAMING, _KEPT = "framing", "kept"
+_ROLES = {
+    b"content-length": _FRAMING,
+    b"transfer-encoding": _FRAMING,
+    b"content-type": _KEPT,
+    b"retry-after": _KEPT,
+    b"cache-control": _KEPT,
+}
+"""What a response header is for; all others stay here."""
 Sink = Callable[[bytes], None]
 
 
@@ -54,8 +62,11 @@ class Watchdog:
                 connection.look(now)
 
 
-class Connection(asyncio.Protocol):
-    """One connection, one request at a time. Its response is read whole (`body`) or handed to a sink (`stream`)."""
+class Connection:
+    """One connection, one request at a time. Its response is read whole (`body`) or handed to a sink (`stream`).
+
+    An `asyncio.Protocol` in all but name: as a subclass its attributes would live in a dict when compiled.
+    """
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
@@ -69,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._gathering = False
         self._error: UpstreamError | None = None
         self.head_complete = False
-        self.complete = False
+        self.complete = True
         self._framed = False
         self._keep_alive = False
         self._paused = False
@@ -79,7 +90,8 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.used = False
         self.status = 0
-        self.headers: list[Header] = []
+        self.lines = b""
+        """The header lines that concern the client."""
         self.began = 0.0
         """The upstream's virtual time when this request was sent."""
 
@@ -89,30 +101,41 @@ class Connection(asyncio.Protocol):
         """asyncio: the socket is open."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
+        self._parser = httptools.HttpResponseParser(self)  # one for all: it begins anew after each message
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes of the response."""
         self._heard = True
-        if self._parser is None or self.complete:
-            self.closed = True
-            self._fail(UpstreamError("it sent data that nobody asked for"))
+        if self.complete:
+            self.abort()  # it sends what nobody asked for, and would send it to the next request
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(UpstreamError(f"its answer is not HTTP: {error}"))
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.complete:
+                self._fail(UpstreamError(f"its answer is not HTTP: {error}"))
+                return
+            self.abort()  # the answer is whole, but more followed
         if self._sink is not None and self._chunks:
             self._pour(self._sink)
         elif self._buffered > _HIGH_WATER and not self._gathering:
             self.pause()
+
+    def eof_received(self) -> None:
+        """asyncio: the upstream says no more; the transport closes."""
+
+    def pause_writing(self) -> None:
+        """asyncio: the upstream reads slowly. A request's body is in memory anyway."""
+
+    def resume_writing(self) -> None:
+        """asyncio: the upstream reads again."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the socket is closed."""
         self.closed = True
         if self.complete or self._error:
             return
-        if self.head_complete and not self._framed:  # a body that ends with the connection
+        if self.head_complete and not self._framed and exc is None:  # a body that ends with the connection
             self.complete = True
             self._wake()
         elif self.used and not self._heard and not self._silent_since:  # at once, before the watchdog's first look
@@ -122,18 +145,27 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """A response begins; a second one in the same piece ends the parsing."""
+        if self.complete:
+            raise UpstreamError("it sent more than one answer")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A response header."""
-        name = name.lower()
-        if name == b"content-length" or name == b"transfer-encoding":
+        """A response header, or a field of a trailer, which concerns nobody."""
+        if self.head_complete:
+            return
+        role = _ROLES.get(name) or _ROLES.get(name.lower())
+        if role is _FRAMING:
             self._framed = True
-        self.headers.append((name, value))
+        elif role is _KEPT:
+            self.lines += b"%b: %b\r\n" % (name, value)
 
     def on_headers_complete(self) -> None:
         """All headers are there. An informational response is not the answer yet."""
         self.status = self._parser.get_status_code()
         if self.status < 200:
-            self.headers = []
+            self.lines = b""
+            self._framed = False
             return
         self.head_complete = True
         self._wake()
@@ -154,11 +186,10 @@ class Connection(asyncio.Protocol):
 
     def send(self, head: bytes, body: bytes, limit_s: float) -> None:
         """Send one request. The previous response must have been read to its end. `limit_s` bounds the silence."""
-        self._parser = httptools.HttpResponseParser(self)
         self.head_complete = self.complete = self._framed = self._keep_alive = self._heard = False
         self._sink = None
         self._gathering = False
-        self.headers = []
+        self.lines = b""
         self._limit_s = limit_s
         self._silent_since = 0.0
         self._watchdog.connections.add(self)
@@ -287,7 +318,8 @@ class Upstream:
     ) -> Connection:
         """Send a request and wait up to `limit_s` seconds for the response's status and headers.
 
-        `headers` are lines that end with CRLF. The connection must be given back with `release`. Raises `UpstreamError`.
+        `headers` are lines that end with CRLF. The connection must be given back with `release`.
+        Raises `UpstreamError`.
         """
         head = b"%b %b%b%b%bcontent-length: %d\r\n\r\n" % (method, self._prefix, path, self._fixed, headers, len(body))
         self._tick(now)
@@ -328,7 +360,9 @@ class Upstream:
         self.running -= 1
         return self._work - connection.began
 
-    async def fetch(self, method: bytes, path: bytes, headers: bytes, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+    async def fetch(
+        self, method: bytes, path: bytes, headers: bytes, body: bytes, timeout_s: float
+    ) -> tuple[int, bytes]:
         """A small whole answer, for probes: status and body. Raises `UpstreamError`."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -362,10 +396,15 @@ class Upstream:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         name = self._host if self._tls else None
+        fresh = Connection(self._watchdog)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, fresh = await loop.create_connection(
-                    lambda: Connection(self._watchdog), self._address, self._port, ssl=self._tls, server_hostname=name
+                await loop.create_connection(
+                    lambda: cast(asyncio.Protocol, fresh),
+                    self._address,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=name,
                 )
         except TimeoutError:
             raise Unreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
