@@ -262,6 +262,7 @@ def main() -> None:
         argv = [str(python_of("dev")), *arguments]
     elif command in BENCHES:
         variables |= {variable_of(name): str(python_of(name)) for name in environments if name in PEERS}
+        variables["CAPSTAN_NATIVE_SOURCES"] = variables["PYTHONPATH"]
         variables["PYTHONPATH"] = os.pathsep.join([str(compiled_gateway()), variables["PYTHONPATH"]])
         argv = [str(python_of("services")), "-m", BENCHES[command], *arguments]
     else:

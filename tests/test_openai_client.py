@@ -25,7 +25,7 @@ def client(running: RunningStack) -> Iterator[openai.OpenAI]:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert {model.id for model in client.models.list()} == {"smollm2-135m", "docs"}
+    assert {model.id for model in client.models.list()} == {"smollm2-135m", "docs", "reranker"}
 
 
 def test_chat(client: openai.OpenAI) -> None:

@@ -93,6 +93,14 @@ def _capstan_redis(site: Site, port: int, upstream: str) -> Launch:
     return Launch(memory.command, {**memory.environment, "CAPSTAN_GATEWAY_REDIS_URL": site.redis}, memory.headers)
 
 
+def _capstan_interpreted(site: Site, port: int, upstream: str) -> Launch:
+    compiled = _capstan(site, port, upstream)
+    sources = os.environ.get("CAPSTAN_NATIVE_SOURCES")
+    if sources is None:
+        raise ArmError("capstan-interpreted runs under 'make bench-gateway' only (CAPSTAN_NATIVE_SOURCES is not set)")
+    return Launch(compiled.command, {**compiled.environment, "PYTHONPATH": sources}, compiled.headers)
+
+
 def _vllm_router(site: Site, port: int, upstream: str) -> Launch:
     router = [_peer("peers", "vllm-router"), "--port", str(port), "--prometheus-port", str(free_port())]
     return Launch([*router, "--worker-urls", upstream, "--policy", "round_robin", "--log-level", "error"])
@@ -156,13 +164,14 @@ ARMS = {
         Arm("direct", None),
         Arm("capstan", _capstan),
         Arm("capstan-redis", _capstan_redis),
+        Arm("capstan-interpreted", _capstan_interpreted),
         Arm("vllm-router", _vllm_router),
         Arm("sglang-router", _sglang_router),
         Arm("litellm", _litellm, streams=(20, 100)),
         Arm("portkey", _portkey, streams=(100, 400)),
     )
 }
-DEFAULT = ("direct", "capstan", "capstan-redis", "vllm-router", "sglang-router")
+DEFAULT = ("direct", "capstan", "capstan-redis", "capstan-interpreted", "vllm-router", "sglang-router")
 
 
 def command_line(launch: Launch, core: int) -> str:

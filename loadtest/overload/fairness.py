@@ -21,13 +21,16 @@ async def run(bench: Bench) -> dict[str, Any]:
     bench.say(f"fairness: the quiet tenant at {_QUIET_PART:g} x its fair rate, the flooder at {_FLOOD_PART:g} x")
     bench.say(HEADING)
     seconds = bench.seconds(13, 2)
-    quiet, flood = _arrivals(QUIET, _QUIET_PART * fair, seconds), _arrivals(FLOODER, _FLOOD_PART * fair, seconds)
+    quiet_alone, quiet_flooded = (
+        _arrivals(QUIET, beside, _QUIET_PART * fair, seconds) for beside in ("alone", "flooded")
+    )
+    flood = _arrivals(FLOODER, "flooded", _FLOOD_PART * fair, seconds)
     found: dict[str, dict[str, Figures]] = {}
     fronts = bench.fronts(WORKERS)
     for name in ("gateway", "direct") if bench.quick else fronts:
         async with bench.cluster(fronts[name], WORKERS) as cluster:
             found[name] = {}
-            for beside, others in (("alone", []), ("flooded", flood)):
+            for beside, quiet, others in (("alone", quiet_alone, []), ("flooded", quiet_flooded, flood)):
                 both = sorted([*quiet, *others], key=lambda arrival: arrival.at)
                 calls, cpu = await cluster.offer(both, grace_s=GRACE_S)
                 for tenant in {QUIET} if beside == "alone" else (QUIET, FLOODER):
@@ -42,9 +45,12 @@ async def run(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _arrivals(tenant: str, rate: float, seconds: float) -> list[Arrival]:
-    random = Random(f"fairness {tenant}")  # noqa: S311 - load, not secrets
-    return [Arrival(at, tenant, chat(random, SHAPE)) for at in poisson(random, rate, seconds)]
+def _arrivals(tenant: str, beside: str, rate: float, seconds: float) -> list[Arrival]:
+    """A tenant's requests: at the same times alone and beside the other, not with the same prompts, which would be in
+    the workers' caches.
+    """
+    times, prompts = Random(tenant), Random(f"{tenant} {beside}")  # noqa: S311 - load, not secrets
+    return [Arrival(at, tenant, chat(prompts, SHAPE)) for at in poisson(times, rate, seconds)]
 
 
 def _summary(found: dict[str, dict[str, Figures]]) -> dict[str, Any]:

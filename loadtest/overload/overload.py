@@ -21,7 +21,7 @@ async def run(bench: Bench) -> dict[str, Any]:
     bench.say(f"overload: {WORKERS} workers, {len(TENANTS)} tenants, first token within {SLO_TTFT_S:g} s\n{HEADING}")
     sweep: list[Figures] = []
     found: dict[str, Figures] = {}
-    rate = 0.0
+    engines, rate = WORKERS * engine_rps(SHAPE), 0.0
     for name, front in bench.fronts(WORKERS).items():
         async with bench.cluster(front, WORKERS) as cluster:
             if name == "gateway":
@@ -31,11 +31,11 @@ async def run(bench: Bench) -> dict[str, Any]:
             bench.say(f"{found[name]}   {FACTOR:g} x peak, {name}")
     return {
         "slo_ttft_s": SLO_TTFT_S,
-        "engines_rps": round(WORKERS * engine_rps(SHAPE), 1),
+        "engines_rps": round(engines, 1),
         "peak_rps": rate / FACTOR,
         "sweep": [figures.json() for figures in sweep],
         "overload": {name: figures.json() for name, figures in found.items()},
-        "summary": _summary(found, rate / FACTOR),
+        "summary": {"peak_vs_engines": round(rate / FACTOR / engines, 3), **_summary(found, rate / FACTOR)},
     }
 
 

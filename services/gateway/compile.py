@@ -3,8 +3,8 @@
     python services/gateway/compile.py --out DIRECTORY
 
 The result is the package `capstan.gateway` with an extension beside each compiled module; put the directory in front of
-`services/gateway/src` on the path. The sources stay what they are, typed Python, and run without this step too, about
-half as fast. Needs a C compiler, mypy and setuptools, and the service's own packages.
+`services/gateway/src` on the path. The sources stay what they are, typed Python, and run without this step too.
+Needs a C compiler, mypy and setuptools, and the service's own packages.
 """
 
 import argparse

@@ -9,7 +9,6 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-import capstan.gateway
 from capstan.common.settings import environment_names
 from capstan.gateway.app import Gateway
 from capstan.gateway.config import Key, KeysFile, Model, ModelsFile, Pool, Price, Tenant
@@ -145,6 +144,6 @@ def test_the_page_calls_only_routes_that_exist() -> None:
 
 
 def test_every_module_is_on_the_map() -> None:
-    package = Path(capstan.gateway.__file__).parent
+    package = HERE.parents[1] / "src/capstan/gateway"
     modules = {path.stem for path in package.glob("*.py") if not path.stem.startswith("__")}
     assert {name for row in table("Modules") for name in names(row[0])} == modules

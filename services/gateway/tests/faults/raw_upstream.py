@@ -34,7 +34,9 @@ class RawUpstream:
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
                 await reader.readexactly(length)
                 if head.startswith(b"GET"):
-                    writer.write(_OK + b"content-length: 0\r\n\r\n")
+                    # a connection that a probe leaves idle could be reused, and its end be taken for a stale one
+                    writer.write(_OK + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+                    writer.close()
                 else:
                     self.requests += 1
                     self.reached.set()

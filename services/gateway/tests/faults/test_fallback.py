@@ -6,6 +6,8 @@ import httpx2
 import pytest
 from faults.raw_upstream import answer, die, die_in_stream, unavailable
 
+from capstan.gateway.config import ModelsFile
+
 MODELS = {
     "m": {"pool": "p", "fallback": ["spare"], "price": {"input": 1, "output": 1}},
     "spare": {"pool": "q", "price": {"input": 10, "output": 100}},
@@ -70,8 +72,6 @@ async def test_what_a_fallback_of_a_pool_that_is_not_metered_uses_is_metered(gat
 
 
 async def test_a_fallback_that_a_reload_has_removed_is_passed_over(gateway: Any, raw: Any) -> None:
-    from capstan.gateway.config import ModelsFile
-
     first = await raw(die)
     setup = await gateway(urls=[first.url], models=MODELS, pools={"q": {"urls": ["http://127.0.0.1:9"]}})
 

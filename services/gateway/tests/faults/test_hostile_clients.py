@@ -6,12 +6,18 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from fake_upstream import delta, start_stream
 from faults.rest import until
 from faults.wire import CHAT as PATH
 
 LANE = f"POST {PATH} HTTP/1.1\r\nhost: x\r\n".encode()
 CONTROL = b"PUT /admin/v1/tenants/acme HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-MiB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway looks after its connections every second; the tests do not want to wait so long."""
+    monkeypatch.setattr("capstan.gateway.connection._SWEEP_S", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,6 @@ async def _send(client: Any, start: bytes, mebibyte: bytes) -> None:
 async def test_a_client_that_does_not_read_is_dropped(gateway: Any, connect: Any, auth: dict[str, str]) -> None:
     setup = await gateway()
     setup.gateway.edge.stall_timeout_s = 0.2
-    from fake_upstream import delta, start_stream
 
     async def flood(receive: Any, send: Any) -> None:
         await start_stream(send)

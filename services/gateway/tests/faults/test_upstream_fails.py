@@ -80,7 +80,12 @@ async def test_a_worker_killed_mid_stream_ends_in_an_error_event(gateway: Any, a
     try:
         setup = await gateway(urls=[worker.url], models={MODEL: {"pool": "p"}}, probe_interval_s=0.05)
         await until(lambda: _answers(setup), 30)
-        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1000, "stream": True}
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "word " * 200}],
+            "max_tokens": 200,
+            "stream": True,
+        }
         events: list[str] = []
         async with setup.client.stream("POST", "/v1/chat/completions", json=body, headers=auth) as response:
             async for line in response.aiter_lines():

@@ -124,17 +124,6 @@ async def test_trailers_are_no_headers(gateway: Any, connect: Any, auth: dict[st
     assert (await client.answer()).status == 200
 
 
-async def test_an_offer_to_upgrade_is_declined_and_the_request_served(
-    gateway: Any, connect: Any, auth: dict[str, str]
-) -> None:
-    setup = await gateway()
-    client = await connect(setup.url)
-    body = orjson.dumps(CHAT)
-    lines = ["connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk"]
-    await client.send(_head(auth, *lines, f"content-length: {len(body)}") + body)
-    assert (await client.answer()).status == 200
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -150,6 +139,6 @@ async def test_what_is_not_http_gets_400(gateway: Any, connect: Any, data: bytes
     client = await connect(setup.url)
     await client.send(data)
     answer: Answer = await client.answer()
-    assert (answer.status, answer.headers["connection"], answer.code) == (400, "close", "invalid_request")
+    assert (answer.status, answer.headers["connection"], answer.code) == (400, "close", "invalid_http")
     assert await _is_closed(client)
     assert not setup.upstream.requests

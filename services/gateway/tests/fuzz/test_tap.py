@@ -34,7 +34,9 @@ class Event:
 
 texts = st.one_of(
     st.text(max_size=30),
-    st.sampled_from(['"usage":', "data: [DONE]", "[DONE]", "\n\n", "\r\n\r\n", "\ndata: x", "event: message_stop\n", '{"error": {']),
+    st.sampled_from(
+        ['"usage":', "data: [DONE]", "[DONE]", "\n\n", "\r\n\r\n", "\ndata: x", "event: message_stop\n", '{"error": {']
+    ),
 )
 counts = st.integers(0, 10**9)
 
@@ -42,7 +44,11 @@ counts = st.integers(0, 10**9)
 @st.composite
 def usage_objects(draw: st.DrawFn) -> tuple[dict[str, object], Usage]:
     prompt, completion, cached = draw(counts), draw(counts), draw(counts)
-    fields: dict[str, object] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    fields: dict[str, object] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
     if draw(st.booleans()):
         fields["prompt_tokens_details"] = {"cached_tokens": cached}
         return fields, Usage(prompt, completion, cached)
@@ -54,12 +60,16 @@ def written(draw: st.DrawFn, value: object) -> bytes:
     space = draw(st.sampled_from([b"data: ", b"data: ", b"data:"]))
     if draw(st.integers(0, 9)):
         return space + orjson.dumps(value) + b"\n\n"
-    return b"".join(space + line + b"\n" for line in orjson.dumps(value, option=orjson.OPT_INDENT_2).split(b"\n")) + b"\n"
+    return (
+        b"".join(space + line + b"\n" for line in orjson.dumps(value, option=orjson.OPT_INDENT_2).split(b"\n")) + b"\n"
+    )
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    kind = draw(st.sampled_from(["delta", "delta", "delta", "comment", "usage", "last delta with usage", "null usage", "text"]))
+    kind = draw(
+        st.sampled_from(["delta", "delta", "delta", "comment", "usage", "last delta with usage", "null usage", "text"])
+    )
     before = draw(st.sampled_from([b"", b"", b"", b": ping\n", b"id: 7\n"]))
     delta = {"choices": [{"index": 0, "delta": {"content": draw(texts)}}]}
     if kind == "comment":
@@ -96,7 +106,18 @@ def test_a_completion_passes_but_for_the_usage_nobody_asked_for(
     assert (again, other.events, other.usage, other.failed) == (out, tap.events, tap.usage, tap.failed)
 
 
-words = [b"\n", b"\n\n", b"\r", b"\r\n", b"data:", b"data: [DONE]\n\n", b": x\n", b'"usage":', b"event: message_stop\n", b'{"error":{']
+words = [
+    b"\n",
+    b"\n\n",
+    b"\r",
+    b"\r\n",
+    b"data:",
+    b"data: [DONE]\n\n",
+    b": x\n",
+    b'"usage":',
+    b"event: message_stop\n",
+    b'{"error":{',
+]
 hostile = st.one_of(
     st.binary(max_size=60),
     st.lists(st.sampled_from(words), max_size=12).map(b"".join),
@@ -105,7 +126,10 @@ hostile = st.one_of(
 
 
 @given(hostile, places, st.sampled_from(DIALECTS), st.booleans())
-@example(b"data: a\n\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n", [10], "openai", False)
+@example(
+    b'data: a\n\n\ndata: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n', [10], "openai", False
+)
+@example(b'"usage":\n\n\n\0', [], "openai", True)
 @settings(max_examples=800, deadline=None)
 def test_cuts_change_nothing(data: bytes, where: list[int], dialect: str, forward: bool) -> None:
     whole, out = flow(data, [], dialect=dialect, forward=forward)
@@ -128,7 +152,9 @@ def typed(name: str, value: dict[str, object]) -> bytes:
 
 @given(st.lists(texts, max_size=5), counts, counts, places, st.sampled_from(ENDINGS))
 @settings(max_examples=150, deadline=None)
-def test_typed_streams_pass_whole(said: list[str], prompt: int, completion: int, where: list[int], ending: bytes) -> None:
+def test_typed_streams_pass_whole(
+    said: list[str], prompt: int, completion: int, where: list[int], ending: bytes
+) -> None:
     usage = {"input_tokens": prompt, "output_tokens": completion}
     streams = {
         "responses": [

@@ -117,11 +117,28 @@ def test_each_request_gets_its_own_response(script: list[tuple[Response, bytes, 
 
 
 words = [
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b":", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n",
-    b"content-length: 3\r\n", b"Content-Length: -1\r\n", b"content-length: 99999999999999999999\r\n", b"204", b"304", b"100",
-    b"transfer-encoding: chunked\r\n", b"transfer-encoding: gzip\r\n", b"retry-after: 1\r\n 2\r\n", b"0\r\n\r\n", b"fffffffffffffffff\r\n",
-    b"connection: keep-alive\r\n", b"\x80\xff",
-]  # fmt: skip
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b":",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n",
+    b"content-length: 3\r\n",
+    b"Content-Length: -1\r\n",
+    b"content-length: 99999999999999999999\r\n",
+    b"204",
+    b"304",
+    b"100",
+    b"transfer-encoding: chunked\r\n",
+    b"transfer-encoding: gzip\r\n",
+    b"retry-after: 1\r\n 2\r\n",
+    b"0\r\n\r\n",
+    b"fffffffffffffffff\r\n",
+    b"connection: keep-alive\r\n",
+    b"\x80\xff",
+]
 anything = st.one_of(
     st.binary(max_size=80),
     st.lists(st.sampled_from(words), max_size=12).map(b"".join),

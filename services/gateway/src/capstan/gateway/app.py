@@ -103,6 +103,7 @@ class Gateway:
     async def reload(self) -> None:
         """Read `models.yaml` and the tenants again. Raises `ConfigError`, and then what was in force stays."""
         models = read_models(self._settings.models_file)
+        self.router.check(models)
         await self.tenants.reload()
         self.router.apply(models)
         await self.router.discover()

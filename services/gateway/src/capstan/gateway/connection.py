@@ -102,14 +102,17 @@ class ClientConnection(HttpToolsProtocol):
         """asyncio: bytes of requests."""
         if self._deaf:
             return
+        size = self._size
         super().data_received(data)
-        if not self._receiving:
+        if self._deaf or not self._receiving:
             return
         if self._expectant:
             self._expectant = False
-            if (b"expect", b"100-continue") in self.headers:
+            if any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers):
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        elif self._head_open:
+        elif self._size > size:
+            self._head_size = 0
+        else:  # a head, a trailer, or a chunk's extension
             self._head_size += len(data)
             if self._head_size > MAX_HEAD_BYTES:
                 self._refuse(
@@ -135,13 +138,10 @@ class ClientConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins. One that is sent before the answer to the last one is there is not read."""
         if self._busy():
-            self._deaf = True
-            self.keep_alive = False
-            if self.cycle is not None:
-                self.cycle.keep_alive = False
+            self._end_after_this_answer()
             return
         self._receiving = self._head_open = True
-        self._head_size = 0
+        self._head_size = self._size = 0
         self._since = self._time()
         self._api = None
         self.url = b""
@@ -153,23 +153,23 @@ class ClientConnection(HttpToolsProtocol):
             self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A request header."""
-        if not self._deaf:
+        """A request header. The fields of a trailer are none."""
+        if self._head_open:
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is there: a model request, or one for uvicorn."""
         if self._deaf:
             return
-        self._head_open = False
         parser = self.parser
         api = _LANE.get(self.url.partition(b"?")[0]) if parser.get_method() == b"POST" else None
         if api is None:
             self._hand_over()
+            self._head_open = False
             return
+        self._head_open = False
         self._api = api
         self._body = []
-        self._size = 0
         self.chunked = parser.get_http_version() != "1.0"
         self.keep_alive = self.chunked and parser.should_keep_alive()
         self._expectant = True
@@ -178,11 +178,10 @@ class ClientConnection(HttpToolsProtocol):
         """A piece of a body."""
         if self._deaf:
             return
+        self._size += len(body)
         if self._api is None:
             super().on_body(body)
-            return
-        self._size += len(body)
-        if self._size > self._edge.max_body_bytes:
+        elif self._size > self._edge.max_body_bytes:
             self._start(self._api, too_large(self._edge.max_body_bytes))
         else:
             self._body.append(body)
@@ -196,6 +195,19 @@ class ClientConnection(HttpToolsProtocol):
             super().on_message_complete()
         else:
             self._start(self._api)
+
+    # uvicorn's answers to what it does not understand
+
+    def send_400_response(self, msg: str) -> None:
+        """What the client sends is not HTTP. An answer that is under way stays whole."""
+        if self._busy() and not self._receiving:
+            self._end_after_this_answer()
+        else:
+            self._refuse(b"400 Bad Request", "invalid_http", "this is not a valid HTTP/1.1 request")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The client would go on in another protocol."""
+        self._end_after_this_answer()
 
     # the wire that exchanges write to
 
@@ -229,11 +241,11 @@ class ClientConnection(HttpToolsProtocol):
         elif self._stalled_since:
             if now - self._stalled_since > self._edge.stall_timeout_s:
                 self.transport.abort()
-        elif self._busy():
-            return
-        elif self._receiving:
+        elif self._receiving and self._exchange is None:
             if now - self._since > self._edge.receive_timeout_s:
                 self._refuse(b"408 Request Timeout", "request_timeout", "the request did not arrive in time")
+        elif self._busy():
+            return
         elif now - self._since > self._edge.keep_alive_s:
             self.transport.close()
 
@@ -272,8 +284,22 @@ class ClientConnection(HttpToolsProtocol):
             if not self.keep_alive:
                 self._close()
 
+    def _end_after_this_answer(self) -> None:
+        """Whatever else the client sends is not for us."""
+        self._deaf, self.keep_alive = True, False
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+        if not self._busy():
+            self._close()
+
     def _refuse(self, status: bytes, code: str, message: str) -> None:
         """Answer a request that was not received, and close."""
+        if self._receiving and self._api is None and not self._head_open:  # uvicorn has it already
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self._deaf, self._head_open = True, False
         body = orjson.dumps(error_body(message, "invalid_request_error", code))
         lines = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)

@@ -42,6 +42,8 @@ class Job:
 
     tap: StreamTap | None = None
     """Of the stream that was relayed last."""
+    replaceable: bool = False
+    """Whether another model answers if this one cannot."""
 
     def __init__(
         self,
@@ -87,22 +89,25 @@ class Dispatcher:
         """Serve the request by its model or, where that cannot, by one of its fallbacks. Raises `Refusal`."""
         fallbacks = list(model.fallback)
         while True:
+            job.replaceable = bool(fallbacks)
             try:
                 await self.serve(job, name, model)
             except Refusal as refusal:
+                known = self._router.models  # a reload may have removed some
+                fallbacks = [other for other in fallbacks if other in known]
                 if not fallbacks or job.exchange.started or refusal.outcome not in _FALLS_BACK:
                     raise
             else:
                 return
             name = fallbacks.pop(0)
-            model = self._router.models[name]
+            model = known[name]
 
     async def serve(self, job: Job, name: str, model: Model) -> None:
         """Serve the request by this model: wait for a place, then try an upstream, and perhaps one more."""
         assert model.pool is not None
         pool = self._router.pools[model.pool]
         gate, record, principal, now = pool.gate, job.record, job.principal, self._now
-        record.served, record.price = name, model.price
+        record.served, record.price, record.metered = name, model.price, pool.config.counts_tokens
         began = now()
         expected = cost(job.prompt_tokens, job.output_tokens)
         deadline = min(job.deadline, began + pool.config.queue_timeout_s)
@@ -177,7 +182,8 @@ class Dispatcher:
             try:
                 if connection.status == 404 and model.adapter is not None:
                     connection = await self._reload(job, name, model, pool, member, connection, body)
-                self._judge(pool, member, connection, last=last)
+                asks_on = job.replaceable or (not last and len(pool.members) > 1)
+                self._judge(pool, member, connection, asks_on=asks_on)
                 await self._relay(job, pool, connection)
             finally:
                 record.upstream_share_s += upstream.release(connection, now())
@@ -216,13 +222,13 @@ class Dispatcher:
         return again
 
     @staticmethod
-    def _judge(pool: PoolState, member: Member, connection: Connection, *, last: bool) -> None:
-        """What the status says of the upstream. Raises `_Unwilling` where another may be asked instead."""
+    def _judge(pool: PoolState, member: Member, connection: Connection, *, asks_on: bool) -> None:
+        """What the status says of the upstream. Raises `_Unwilling` where another one can be asked instead."""
         status = connection.status
         if status < 500:
             pool.succeeded(member)
         elif status in _RETRIED:
-            if not last and len(pool.members) > 1:
+            if asks_on:
                 raise _Unwilling(f"it answered {status}")
         else:
             pool.failed(member)

@@ -108,6 +108,7 @@ class ModelEndpoint:
         record.model = request.model
         if self._lifecycle.refusing and not principal.internal:
             raise Refusal(Outcome.DRAINING, "this gateway is shutting down; send the request again", retry_after=1)
+        deadline = _deadline(headers, exchange.arrived)
         prompt = self._estimate(name).prompt(request.size)
         limit = model.default_output_tokens if request.output_tokens is None else request.output_tokens
         output = limit * request.answers
@@ -125,7 +126,7 @@ class ModelEndpoint:
             request,
             prompt_tokens=prompt,
             output_tokens=output,
-            deadline=_deadline(headers, exchange.arrived),
+            deadline=deadline,
             headers=self._upstream_headers(exchange, headers, trace),
             trace=trace,
         )
@@ -254,7 +255,10 @@ def _conversation(principal: Principal, request: ParsedRequest) -> str:
     said = fields.get("user") or fields.get(request.api.prompt)
     if isinstance(said, list):
         said = next((m for m in said if not isinstance(m, dict) or m.get("role") not in _INSTRUCTIONS), said)
-    return f"{principal.tenant}\0{said}"
+    try:
+        return f"{principal.tenant}\0{said}"
+    except RecursionError:  # lists in lists in lists
+        return principal.tenant
 
 
 def _limit_lines(principal: Principal, reservation: Reservation) -> bytes:

@@ -60,7 +60,15 @@ class Exchange:
         wire = self.wire
         wire.write(
             b"%b%b%b%b%bcontent-length: %d\r\n\r\n%b"
-            % (_STATUS[status], wire.date(), lines, self.lines, b"" if wire.keep_alive else _CLOSE, len(body), body)
+            % (
+                _STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status,
+                wire.date(),
+                lines,
+                self.lines,
+                b"" if wire.keep_alive else _CLOSE,
+                len(body),
+                body,
+            )
         )
 
     def start(self, status: int, lines: bytes) -> None:

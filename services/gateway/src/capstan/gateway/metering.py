@@ -32,6 +32,7 @@ class _Instruments:
 
         self.requests = counter("requests", "Requests by how they ended.", "tenant", "model", "outcome")
         self.tokens = counter("tokens", "Tokens settled.", "tenant", "model", "type")
+        self.cached = counter("cached_tokens", "Input tokens that a prefix cache had.", "tenant", "model")
         self.cost = counter("cost_dollars", "Cost settled.", "tenant", "model")
         self.served = counter("served", "Answers by the model that gave them: arms and fallbacks.", "model", "served")
         self.duration = histogram("request", "Arrival to the last byte of the answer.", _SECONDS, "model", "outcome")
@@ -61,7 +62,7 @@ class _Series:
         self.queue = to.queue.cell(model)
         self.added = to.added.cell(model)
         self.prompt = to.tokens.cell(tenant, served or model, "input")
-        self.cached = to.tokens.cell(tenant, served or model, "cached_input")
+        self.cached = to.cached.cell(tenant, served or model)
         self.completion = to.tokens.cell(tenant, served or model, "output")
         self.cost = to.cost.cell(tenant, served or model)
         self.served = to.served.cell(model, served) if served else None

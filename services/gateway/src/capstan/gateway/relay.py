@@ -36,8 +36,10 @@ async def relay_stream(
             send(out)
 
     exchange.upstream = connection
+    last = b""
     try:
         await connection.stream(sink)
+        last = tap.end()
         _check_ended(exchange, tap)
     except UpstreamError as error:
         if not exchange.started:
@@ -47,7 +49,7 @@ async def relay_stream(
             return
     finally:
         exchange.upstream = None
-    exchange.send(tap.rest())
+    exchange.send(last)
     exchange.end()
     record.outcome = Outcome.UPSTREAM_ERROR if tap.failed else Outcome.COMPLETED
 

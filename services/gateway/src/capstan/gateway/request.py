@@ -35,9 +35,7 @@ class ParsedRequest:
         if model == self.model:
             return self.body
         fields = {**self.fields, "model": model}
-        if self.stream and self.api.usage_on_request:
-            fields["stream_options"] = {**(fields.get("stream_options") or {}), "include_usage": True}
-        return orjson.dumps(fields)
+        return _json(_asking_for_usage(fields) if self.stream and self.api.usage_on_request else fields)
 
 
 class TokenEstimate:
@@ -123,4 +121,18 @@ def _usage_options(body: dict[str, Any], raw: bytes) -> tuple[bool, bytes]:
         raise Refusal(Outcome.INVALID_REQUEST, "'stream_options' must be an object", param="stream_options")
     if options and options.get("include_usage"):
         return True, raw
-    return False, orjson.dumps({**body, "stream_options": {**(options or {}), "include_usage": True}})
+    return False, _json(_asking_for_usage(body))
+
+
+def _asking_for_usage(body: dict[str, Any]) -> dict[str, Any]:
+    options = body.get("stream_options") or {}
+    if options.get("include_usage"):
+        return body
+    return {**body, "stream_options": {**options, "include_usage": True}}
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # it reads four times as deep as it writes
+        raise Refusal(Outcome.INVALID_REQUEST, "the request body is nested more than 250 levels deep") from None

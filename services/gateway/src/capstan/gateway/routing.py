@@ -75,6 +75,11 @@ class Router:
 
     # from outside the request path
 
+    def check(self, config: ModelsFile) -> None:
+        """Raise `ConfigError` if `apply` would."""
+        for name, pool in config.pools.items():
+            _api_key(name, pool, self._environ)
+
     def apply(self, config: ModelsFile) -> None:
         """Take on a new `models.yaml`: pools and members that stay keep connections, queue and health; those that go
         finish what they have. Raises `ConfigError`, and then nothing has changed.

@@ -12,14 +12,16 @@ from typing import Any
 import orjson
 
 _END = b"\n\n"
+_LINE_END = re.compile(rb"\r\n|\r(?!\Z)")
+"""Other ends of a line than LF; after a CR at the very end LF may still follow."""
 _USAGE = b'"usage":'
 _DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _ERROR = re.compile(rb'^data: ?\{(?:"error": ?\{|"type": ?"error")', re.MULTILINE)
-_DELTA = {"openai": b"data:", "responses": b".delta\n", "anthropic": b"block_delta\n"}
+_DELTA = {"openai": b"\ndata:", "responses": b".delta\n", "anthropic": b"block_delta\n"}
 """What each piece of an answer has once."""
 _LAST = {
-    "responses": re.compile(rb"^event: ?response\.(?:completed|incomplete|failed)\r?$", re.MULTILINE),
-    "anthropic": re.compile(rb"^event: ?message_stop\r?$", re.MULTILINE),
+    "responses": re.compile(rb"^event: ?response\.(?:completed|incomplete|failed)$", re.MULTILINE),
+    "anthropic": re.compile(rb"^event: ?message_stop$", re.MULTILINE),
 }
 
 
@@ -75,7 +77,7 @@ class StreamTap:
     """Sees every event of a stream pass, in whole events, and remembers usage.
 
     The gateway asks the upstream for a usage event in every completion stream; the client gets it only if it asked for
-    it too (`forward_usage`).
+    it too (`forward_usage`). Lines end with LF after it, whatever they ended with before.
     """
 
     __slots__ = ("_dialect", "_forward_usage", "_rest", "done", "events", "failed", "usage")
@@ -95,6 +97,8 @@ class StreamTap:
         """Bytes from the upstream in, whole events for the client out."""
         if self._rest:
             data = self._rest + data
+        if b"\r" in data:
+            data = _LINE_END.sub(b"\n", data)
         if data.endswith(_END):
             self._rest = b""
         else:
@@ -108,22 +112,25 @@ class StreamTap:
             self.failed = True
         if self._dialect != "openai":
             return self._typed(data)
-        if b"[DONE]" in data and _DONE.search(data):
+        if data.startswith(b"data:"):
+            self.events += 1
+        if b"[DONE]" in data and (ends := _DONE.findall(data)):
             self.done = True
-            self.events -= 1
+            self.events -= len(ends)
         if _USAGE in data:
-            return b"".join([event for part in data.split(_END) if part and (event := self._seen(part + _END))])
+            *events, blank = data.split(_END)
+            return b"".join([self._seen(event + _END) for event in events]) + blank
         return data
 
-    def rest(self) -> bytes:
-        """What the upstream sent of an event that never ended."""
-        return self._rest
+    def end(self) -> bytes:
+        """The upstream has ended the stream: its last event, should that have no blank line behind it."""
+        return self.feed(_END) if self._rest else b""
 
     def _seen(self, event: bytes) -> bytes:
         """The event if the client is to get it; notes its usage."""
-        if _USAGE not in event or not event.startswith(b"data:"):
+        if _USAGE not in event:
             return event
-        chunk = _json(event[5:])
+        chunk = _data(event)
         usage = Usage.from_body(chunk)
         if usage is None:
             return event
@@ -140,7 +147,7 @@ class StreamTap:
         if _USAGE in data:
             for event in data.split(_END):
                 if _USAGE in event:
-                    self._note(_json(event[event.find(b"data:") + 5 :]))
+                    self._note(_data(event))
         return data
 
     def _note(self, event: Any) -> None:
@@ -156,8 +163,10 @@ class StreamTap:
             )
 
 
-def _json(data: bytes) -> Any:
+def _data(event: bytes) -> Any:
+    """What an event's data lines say together, None where it is not JSON."""
+    lines = [line[5:] for line in event.split(b"\n") if line.startswith(b"data:")]
     try:
-        return orjson.loads(data)
+        return orjson.loads(lines[0] if len(lines) == 1 else b"\n".join(lines))
     except orjson.JSONDecodeError:
         return None
