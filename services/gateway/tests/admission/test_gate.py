@@ -344,7 +344,8 @@ def _take(desk: Desk, step: str, tenant: str, number: int) -> None:
         list(desk.waiting)[number % len(desk.waiting)].cancel()
 
 
-BACKLOG = 3
+BACKLOG = 5
+"""A step may start two of a tenant's; who has a single request left waiting may pass others (see `FairQueue.light`)."""
 OTHERS = st.lists(
     st.tuples(st.sampled_from(["end", "end", "ask", "cancel"]), st.sampled_from("cdefg"), st.integers(1, 300)),
     min_size=20,

@@ -142,3 +142,14 @@ async def test_what_is_not_http_gets_400(gateway: Any, connect: Any, data: bytes
     assert (answer.status, answer.headers["connection"], answer.code) == (400, "close", "invalid_http")
     assert await _is_closed(client)
     assert not setup.upstream.requests
+
+
+async def test_an_offer_to_upgrade_is_declined_and_the_request_served(
+    gateway: Any, connect: Any, auth: dict[str, str]
+) -> None:
+    setup = await gateway()
+    client = await connect(setup.url)
+    body = orjson.dumps(CHAT)
+    lines = ["connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk"]
+    await client.send(_head(auth, *lines, f"content-length: {len(body)}") + body)
+    assert (await client.answer()).status == 200

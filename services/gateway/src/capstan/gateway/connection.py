@@ -6,11 +6,13 @@ and time of a request's head and body, on idle connections, and on clients that 
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -72,6 +74,9 @@ class ClientConnection(HttpToolsProtocol):
         """The rest of what the client sends is not for us: the connection closes after the present answer."""
         self._expectant = False
         """A model request's head has come; its client may wait for a word before it sends the body."""
+        self._declined = b""
+        """The head of a model request that offers to upgrade, as it is read anew."""
+        self._data = b""
         self._lingering = False
         """All is said, but the client still sends: closing now would destroy the answer on its way (TCP reset)."""
         self._since = self._time()
@@ -103,6 +108,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._deaf:
             return
         size = self._size
+        self._data = data
         super().data_received(data)
         if self._deaf or not self._receiving:
             return
@@ -168,6 +174,9 @@ class ClientConnection(HttpToolsProtocol):
             self._head_open = False
             return
         self._head_open = False
+        if parser.should_upgrade():
+            self._declined = self._decline()
+            return
         self._api = api
         self._body = []
         self.chunked = parser.get_http_version() != "1.0"
@@ -188,7 +197,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        if self._deaf:
+        if self._deaf or self._declined:
             return
         self._receiving = self._expectant = False
         if self._api is None:
@@ -206,8 +215,23 @@ class ClientConnection(HttpToolsProtocol):
             self._refuse(b"400 Bad Request", "invalid_http", "this is not a valid HTTP/1.1 request")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """The client would go on in another protocol."""
-        self._end_after_this_answer()
+        """The client offers another protocol, such as h2c: declined by serving the request as HTTP/1.1 (RFC 9110, 7.8).
+
+        The parser stops behind the head, as if no body followed, so a new one reads the request without the offer.
+        """
+        declined, rest = self._declined, self._data[sys.exc_info()[1].args[0] :]  # type: ignore[union-attr]
+        self._declined = b""
+        if not declined:  # on uvicorn's lane
+            self._end_after_this_answer()
+            return
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(declined + rest)
+
+    def _decline(self) -> bytes:
+        """The present request's head without its offer to upgrade."""
+        kept = [pair for pair in self.headers if pair[0] not in (b"upgrade", b"connection", b"http2-settings")]
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in kept)
+        return b"POST %b HTTP/%b\r\n%b\r\n" % (self.url, self.parser.get_http_version().encode(), lines)
 
     # the wire that exchanges write to
 

@@ -104,8 +104,12 @@ class Dispatcher:
 
     async def serve(self, job: Job, name: str, model: Model) -> None:
         """Serve the request by this model: wait for a place, then try an upstream, and perhaps one more."""
-        assert model.pool is not None
-        pool = self._router.pools[model.pool]
+        pool = self._router.pools.get(model.pool or "")
+        if pool is None:
+            raise Refusal(Outcome.NO_UPSTREAM, f"the model {name!r} was just removed", retry_after=1)
+        if job.principal.internal and pool.config.internal:
+            message = f"the model {name!r} is a Capstan service and cannot be called by one: it would wait for itself"
+            raise Refusal(Outcome.MODEL_NOT_ALLOWED, message, param="model")
         gate, record, principal, now = pool.gate, job.record, job.principal, self._now
         record.served, record.price, record.metered = name, model.price, pool.config.counts_tokens
         began = now()

@@ -172,11 +172,7 @@ class ModelEndpoint:
         if model.split:
             name, model = self._router.resolve(name, _conversation(principal, request))
         assert model.pool is not None
-        pool = self._router.pools[model.pool]
-        if principal.internal and pool.config.internal:
-            message = f"the model {name!r} is a Capstan service and cannot be called by one: it would wait for itself"
-            raise Refusal(Outcome.MODEL_NOT_ALLOWED, message, param="model")
-        return name, model, pool
+        return name, model, self._router.pools[model.pool]
 
     def _settle(self, job: Job, reservation: Reservation) -> None:
         record = job.record
