@@ -37,18 +37,18 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_stoppable())
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         sys.exit("\nstopped, with everything that the bench had started")
     except ServiceFailed as error:
         sys.exit(f"error: {error}")
 
 
 async def _stoppable() -> None:
-    """Run; SIGTERM and a closed terminal end it as Ctrl-C does, with all that was started."""
+    """Run; Ctrl-C, SIGTERM and a closed terminal end it, with all that was started. A second one changes nothing."""
     task = asyncio.current_task()
     assert task is not None
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: task.cancelling() or task.cancel())
     await _run()
 
 
