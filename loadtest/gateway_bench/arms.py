@@ -70,7 +70,6 @@ def _tenant(directory: Path) -> tuple[Path, str]:
 
 
 def _capstan(site: Site, port: int, upstream: str) -> Launch:
-    # The limit adapts to TTFT and begins at a quarter of the maximum: 1,000, so that 800 streams need not wait for it.
     pool = {"urls": [upstream], "max_concurrent": 4000, "max_queued": 4000, "ttft_target_s": 2.0}
     model = {"pool": "llm", "price": {"input": 0.1, "output": 0.4}}
     models = site.directory / f"models-{port}.yaml"

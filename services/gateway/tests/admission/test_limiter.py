@@ -86,11 +86,11 @@ def test_a_momentary_queue_is_no_pressure() -> None:
 
 def test_upstreams_bring_and_take_their_part() -> None:
     limiter = Limiter(40, 2, TARGET, 0.0)
-    assert (limiter.limit, limiter.ceiling) == (20, 80)
+    assert (limiter.limit, limiter.ceiling) == (40, 80)
     limiter.capacity(4)
-    assert (limiter.limit, limiter.ceiling) == (40, 160)
+    assert (limiter.limit, limiter.ceiling) == (80, 160)
     limiter.capacity(1)
-    assert (limiter.limit, limiter.ceiling) == (10, 40)
+    assert (limiter.limit, limiter.ceiling) == (20, 40)
 
 
 def test_without_a_target_it_is_the_ceiling_and_nothing_moves_it() -> None:

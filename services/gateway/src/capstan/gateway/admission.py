@@ -125,12 +125,15 @@ class Gate:
         return self._queue.may_pass(account, ticket) and self._below_share(account)
 
     def _next(self) -> Account | None:
-        """The tenant that gets a free place: whose turn it is, unless it has to leave the headroom to others."""
+        """The tenant that gets a free place: one that asks for little and has less than its share of places, before
+        the one whose turn it is; and that one only if it need not leave the headroom to others.
+        """
         queue = self._queue
+        for account in queue.light():
+            if self._below_share(account):
+                return account
         head = queue.head()
-        if self.running < self._open or self._below_share(head):
-            return head
-        return next((account for account in queue.light() if self._below_share(account)), None)
+        return head if self.running < self._open or self._below_share(head) else None
 
     def _dispatch(self) -> None:
         """Fill the free places."""

@@ -11,6 +11,7 @@ from operator import attrgetter
 INPUT_WEIGHT = 1.0
 OUTPUT_WEIGHT = 2.0
 _BURST = 8  # requests by which a tenant may be ahead of the others and still pass them at an empty place
+_FEW = 2  # requests that a tenant may have waiting and still pass
 _FORGET_FROM = 64  # tenants
 
 
@@ -154,12 +155,12 @@ class FairQueue:
         return not account.waiting and account.counter <= self.level() + _BURST * ticket.tokens / ticket.weight
 
     def light(self) -> list[Account]:
-        """The tenants that have one request waiting and had little of late. Who always has more waiting is not one."""
+        """The tenants with one or two requests waiting that had little of late. Who always has more is not one."""
         level = self.level()
         return [
             account
             for account in self._backlogged.values()
-            if len(account.waiting) == 1 and account.counter <= level + _BURST * account.tokens / account.weight
+            if len(account.waiting) <= _FEW and account.counter <= level + _BURST * account.tokens / account.weight
         ]
 
     def ahead(self, account: Account, ticket: Ticket) -> int:
