@@ -61,6 +61,8 @@ def services(settings: NativeSettings) -> list[Service]:
             {
                 "CAPSTAN_GATEWAY_MODELS_FILE": str(settings.root / "native/models.yaml"),
                 "CAPSTAN_GATEWAY_KEYS_FILE": str(settings.state / "keys.yaml"),
+                "CAPSTAN_GATEWAY_USAGE_FILE": str(settings.state / "usage.jsonl"),
+                "CAPSTAN_GATEWAY_ADMIN_KEY": admin_key(settings.state),
             },
             after=("generator", "worker"),
         ),
@@ -106,6 +108,11 @@ def free_ports(settings: NativeSettings) -> NativeSettings:
 def identity_secret(state: Path) -> str:
     """The stack's signing secret, made at the first start."""
     return _kept(state / "identity-secret", lambda: secrets.token_urlsafe(32))
+
+
+def admin_key(state: Path) -> str:
+    """The key of the gateway's control plane, made at the first start."""
+    return _kept(state / "admin-key", lambda: secrets.token_urlsafe(32))
 
 
 def api_key(settings: NativeSettings) -> str:
