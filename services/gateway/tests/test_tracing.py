@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,11 @@ import httpx2
 import pytest
 from fake_upstream import FakeUpstream
 
+from capstan.gateway.api import APIS
+from capstan.gateway.exchange import Exchange
+from capstan.gateway.record import Record
 from capstan.gateway.tenants import add_key
+from capstan.gateway.tracing import Tracing
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -83,3 +88,51 @@ async def _until_up(client: httpx2.AsyncClient) -> None:
                 await asyncio.sleep(0.05)
             else:
                 return
+
+
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
+
+
+@pytest.mark.parametrize(
+    ("parent", "drawn", "sampled"),
+    [
+        (None, 0.009, True),
+        (None, 0.011, False),
+        (TRACEPARENT + b"01", 0.5, True),  # the caller's decision counts, whatever is drawn
+        (TRACEPARENT + b"00", 0.0, False),
+        (b"garbage", 0.5, False),
+    ],
+)
+def test_one_request_in_a_hundred_is_sampled_unless_its_caller_has_decided(
+    monkeypatch: pytest.MonkeyPatch, parent: bytes | None, drawn: float, sampled: bool
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.01")
+    tracing = Tracing(draw=lambda: drawn)
+    headers = {} if parent is None else {b"traceparent": parent}
+    exchange = Exchange(_Wire(), APIS["/v1/chat/completions"], [], b"", 0.0)
+    trace = tracing.begin(exchange, Record("req-1", 0.0), headers)
+    assert (trace is not None) == sampled
+
+
+def test_who_is_not_sampled_tells_so_upstream_and_passes_its_callers_trace_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    caller = {b"traceparent": TRACEPARENT + b"00", b"tracestate": b"a=b"}
+    assert Tracing().outgoing(caller) == b"traceparent: %b\r\ntracestate: a=b\r\n" % caller[b"traceparent"]
+    assert Tracing().outgoing({}) == b""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    tracing = Tracing()
+    lines = {tracing.outgoing({}) for _ in range(3)}
+    assert len(lines) == 3
+    assert all(re.fullmatch(rb"traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-00\r\n", line) for line in lines)
+
+
+class _Wire:
+    keep_alive = chunked = True
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError("nothing is answered here")
+
+    def date(self) -> bytes:
+        return b""
