@@ -2,12 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from fuzz.bytes_on_a_wire import FakeTransport, cut, places, run, spoiled, turns
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from capstan.gateway.upstream import Connection, Upstream, UpstreamError, Watchdog
+from capstan.gateway.upstream import Upstream, UpstreamError, Watchdog
 
 CLEAN = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nCLEAN"
 
@@ -23,18 +24,19 @@ class Response:
     ends_with_connection: bool
 
 
-class ScriptedUpstream(Upstream):
-    """Connections are fake transports, in the order in which they were made."""
+class ScriptedUpstream:
+    """An upstream to which the running loop makes fake connections, kept in the order in which they were made."""
 
     def __init__(self) -> None:
-        super().__init__("http://upstream:1", Watchdog())
         self.wires: list[FakeTransport] = []
+        self.real = Upstream("http://upstream:1", Watchdog())
+        asyncio.get_running_loop().create_connection = self._connect  # type: ignore[method-assign]
 
-    async def _connect(self) -> Connection:
-        connection = Connection(self._watchdog)
+    async def _connect(self, protocol: Any, *_: Any, **__: Any) -> Any:
+        connection = protocol()
         self.wires.append(FakeTransport(connection))
         connection.connection_made(self.wires[-1])
-        return connection
+        return self.wires[-1], connection
 
 
 async def ask(upstream: Upstream, *, streamed: bool) -> tuple[int, bytes, bytes]:
@@ -99,7 +101,7 @@ def test_each_request_gets_its_own_response(script: list[tuple[Response, bytes, 
             expected_connections += not reusable
             if response.ends_with_connection:
                 extra = b""
-            asking = asyncio.create_task(ask(upstream, streamed=streamed))
+            asking = asyncio.create_task(ask(upstream.real, streamed=streamed))
             await asyncio.sleep(0)
             wire = upstream.wires[-1]
             await feed(wire, cut(response.data + extra, where), slowly=slowly)
@@ -109,7 +111,7 @@ def test_each_request_gets_its_own_response(script: list[tuple[Response, bytes, 
             reusable = response.reusable and not extra
             assert asking.result() == (response.status, b"Content-Type: text/plain\r\n", response.body)
             assert len(upstream.wires) == expected_connections
-            assert upstream.running == 0
+            assert upstream.real.running == 0
             if not reusable:
                 assert wire.is_closing()
 
@@ -156,7 +158,7 @@ def test_whatever_comes_ends_in_an_answer_or_an_upstream_error(
 ) -> None:
     async def main() -> None:
         upstream = ScriptedUpstream()
-        asking = asyncio.create_task(ask(upstream, streamed=streamed))
+        asking = asyncio.create_task(ask(upstream.real, streamed=streamed))
         await asyncio.sleep(0)
         (wire,) = upstream.wires
         await feed(wire, cut(data, where), slowly=slowly)
@@ -177,9 +179,9 @@ def test_whatever_comes_ends_in_an_answer_or_an_upstream_error(
             assert all(line.strip() and b"\r" not in line and b"\n" not in line for line in lines.split(b"\r\n")[:-1])
         else:
             assert isinstance(error, UpstreamError)
-        assert upstream.running == 0
+        assert upstream.real.running == 0
 
-        again = asyncio.create_task(ask(upstream, streamed=streamed))
+        again = asyncio.create_task(ask(upstream.real, streamed=streamed))
         await asyncio.sleep(0)
         assert (wire.is_closing()) == (len(upstream.wires) == 2)
         await feed(upstream.wires[-1], [CLEAN], slowly=False)
@@ -192,7 +194,7 @@ def test_whatever_comes_ends_in_an_answer_or_an_upstream_error(
 def test_a_body_that_a_reset_cuts_off_is_not_whole() -> None:
     async def main() -> None:
         upstream = ScriptedUpstream()
-        asking = asyncio.create_task(ask(upstream, streamed=False))
+        asking = asyncio.create_task(ask(upstream.real, streamed=False))
         await asyncio.sleep(0)
         await feed(upstream.wires[0], [b"HTTP/1.1 200 OK\r\n\r\nhalf of"], slowly=False)
         upstream.wires[0].lose(ConnectionResetError())
