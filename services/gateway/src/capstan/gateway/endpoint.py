@@ -101,7 +101,7 @@ class ModelEndpoint:
         if exchange.problem is not None:
             raise exchange.problem
         principal = self._authenticator.authenticate(headers)
-        record.tenant, record.key_id = principal.tenant, principal.key_id
+        record.tenant = principal.tenant
         request = parse(exchange.api, exchange.body)
         record.stream = request.stream
         name, model, pool = self._model(principal, request)

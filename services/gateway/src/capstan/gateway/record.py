@@ -14,7 +14,6 @@ class Record:
     """
 
     tenant: str = UNKNOWN
-    key_id: str = ""
     model: str = UNKNOWN
     """As the client named it."""
     served: str = ""
