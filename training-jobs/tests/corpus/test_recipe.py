@@ -18,7 +18,13 @@ def test_the_recipe_of_the_demonstration() -> None:
     recipe = load_recipe(RECIPE)
     assert len(recipe.debian) == 9
     labels = {source.package: source.labels for source in recipe.debian if source.labels}
-    assert labels == {"perl-doc": ["man1/perlfaq[1-9].1.gz"], "python3.[0-9]*-doc": ["faq/*"]}
+    assert labels == {
+        "linux-doc-[0-9]*": ["*/faq.html"],
+        "perl-doc": ["man1/perlfaq[1-9].1.gz", "man1/perlunifaq.1.gz", "man3/*FAQ.3perl.gz"],
+        "sqlite3-doc": ["faq.html"],
+        "python3.[0-9]*-doc": ["faq/*"],
+        "git-doc": ["gitfaq.html"],
+    }
     assert [wheel.version for wheel in recipe.wheels] == ["1.46.3"]
 
 
