@@ -1,3 +1,4 @@
+from capstan.extract.page import Page, Section
 from capstan.jobs.corpus.clean import (
     Dropped,
     distinguish_titles,
@@ -6,7 +7,6 @@ from capstan.jobs.corpus.clean import (
     verdict,
 )
 from capstan.jobs.corpus.documents import MAX_ID, Document, document_id
-from capstan.jobs.corpus.page import Page, Section
 from capstan.jobs.corpus.recipe import Cleaning
 
 RULES = Cleaning(repeated_in=3, keep_headings=["Standards"])

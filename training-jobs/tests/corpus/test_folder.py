@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pdf_files import make_pdf
 
 from capstan.jobs.corpus.build import build_folder
 from capstan.jobs.corpus.errors import CorpusError
@@ -16,7 +17,7 @@ from capstan.jobs.corpus.progress import Steps
 
 
 @pytest.fixture
-def folder(tmp_path: Path, make_pdf: Callable[..., bytes]) -> Path:
+def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "handbook"
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / ".git").mkdir()

@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from enum import StrEnum
 
+from capstan.extract.page import Page, Section
 from capstan.jobs.corpus.documents import Document
-from capstan.jobs.corpus.page import Page, Section
 from capstan.jobs.corpus.recipe import Cleaning
 
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from capstan.jobs.corpus.page import Section
+from capstan.extract.page import Section
 
 MAX_ID = 512
 

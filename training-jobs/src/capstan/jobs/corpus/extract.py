@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from pathlib import Path
 
+from capstan.extract.errors import BrokenDocument
+from capstan.extract.formats import extract
 from capstan.jobs.corpus.clean import Dropped, verdict
 from capstan.jobs.corpus.documents import Document
-from capstan.jobs.corpus.errors import BrokenDocument
-from capstan.jobs.corpus.formats import extract
 from capstan.jobs.corpus.items import Item
 from capstan.jobs.corpus.recipe import Cleaning
 

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from capstan.extract.man import alias_of
+from capstan.extract.rules import SUFFIXES, Format, PageRules
 from capstan.jobs.corpus.clean import Dropped
 from capstan.jobs.corpus.documents import document_id
 from capstan.jobs.corpus.errors import CorpusError
-from capstan.jobs.corpus.formats import SUFFIXES
-from capstan.jobs.corpus.man import alias_of
 from capstan.jobs.corpus.package import Package
-from capstan.jobs.corpus.recipe import Format, PageRules, Source
+from capstan.jobs.corpus.recipe import Source
 
 FOLDER_LICENSE = "LicenseRef-own-documents"
 _SKIPPED_DIRECTORIES = frozenset(["node_modules", "__pycache__"])

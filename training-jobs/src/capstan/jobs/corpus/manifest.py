@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from capstan.extract import rules
 from capstan.jobs.corpus.clean import Dropped
 from capstan.jobs.corpus.documents import Document
 from capstan.jobs.corpus.package import Package
@@ -20,8 +21,9 @@ _PARSERS = ("docutils", "markdown-it-py", "mdit-py-plugins", "pypdf", "selectola
 def tools() -> dict[str, str]:
     """What the text depends on besides its sources: this job's code and the parsers."""
     code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(path.read_bytes())
+    for package in (Path(__file__).parent, Path(rules.__file__).parent):
+        for path in sorted(package.glob("*.py")):
+            code.update(path.read_bytes())
     return {"corpus": code.hexdigest()[:16], **{name: version(name) for name in _PARSERS}}
 
 

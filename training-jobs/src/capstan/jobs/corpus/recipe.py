@@ -2,35 +2,19 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from capstan.extract.rules import Format, PageRules
 from capstan.jobs.corpus.errors import CorpusError
 
-Format = Literal["html", "man", "rst", "md", "txt", "pdf"]
 Globs = list[Annotated[str, Field(min_length=1)]]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PageRules(_Strict):
-    """How the pages of one source are laid out. `content`, `drop` and `parent` are CSS selectors."""
-
-    content: str = Field("main, article, [role=main], body", description="Where the text is; the first that is found.")
-    drop: str = Field("", description="What is removed first: navigation, contents, banners.")
-    parent: str = Field("", description="Where the title of the enclosing chapter is; it follows the page's own.")
-    title: Literal["heading", "head", "man", "command"] = Field(
-        "heading", description="The title is the first heading, the head's <title>, a man page's NAME, or the path."
-    )
-    prefix: str = Field("", description="The product's name, put before titles that lack it.")
-    bold_headings: bool = Field(False, description="A paragraph that is bold from end to end is a heading.")
-    numbered: bool = Field(False, description="Headings begin with a number, which is dropped.")
-    join_code: bool = Field(False, description="Code blocks that follow each other are one.")
-    open_definitions: bool = Field(False, description="What follows an API definition belongs to it.")
 
 
 class Source(_Strict):

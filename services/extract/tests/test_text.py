@@ -4,7 +4,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.jobs.corpus import text as normal
+from capstan.extract import text as normal
 
 anything = st.text(st.characters(codec=None))
 FENCED = re.compile(r"^(`{3,})(\w*)\n(.*)\n\1$", re.DOTALL)

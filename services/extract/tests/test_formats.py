@@ -1,14 +1,12 @@
-import gzip
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pdf_files import make_pdf
 
-from capstan.jobs.corpus.errors import BrokenDocument
-from capstan.jobs.corpus.formats import extract
-from capstan.jobs.corpus.man import alias_of
-from capstan.jobs.corpus.page import Page
-from capstan.jobs.corpus.recipe import PageRules
+from capstan.extract.errors import BrokenDocument
+from capstan.extract.formats import extract
+from capstan.extract.page import Page
+from capstan.extract.rules import SUFFIXES, PageRules
 
 AWS = """**Example 1: To create a VPC**
 
@@ -29,41 +27,12 @@ For more information, see `VPCs <https://example.org/vpc>`__ in the *Guide*.
 
 Run this.
 """
-MAN = r""".\" a comment
-.TH OPEN 2 2023-01-01 "Linux"
-.SH NAME
-open, creat \- open and possibly create a file
-.SH SYNOPSIS
-.nf
-.B #include <fcntl.h>
-.PP
-.BI "int open(const char *" pathname ", int " flags );
-.fi
-.SH DESCRIPTION
-The
-.BR open ()
-call opens a file.
-.IP \(bu 3
-A point.
-.TP
-.B O_APPEND
-Append mode.
-.SH EXAMPLES
-.EX
-int fd;
-
-if (fd < 0)
-    exit(1);
-.EE
-"""
 
 
-def read(tmp_path: Path, name: str, data: str | bytes, mandoc: Path | None = None, **rules: object) -> Page:
+def read(tmp_path: Path, name: str, data: str | bytes, **rules: object) -> Page:
     path = tmp_path / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    kind = {"1": "man", "2": "man", "gz": "man"}.get(path.suffix[1:], path.suffix[1:])
-    stem = name.removesuffix(".gz") if kind == "man" else path.stem
-    return extract(path, kind, PageRules.model_validate(rules), stem, mandoc)  # type: ignore[arg-type]
+    return extract(path, SUFFIXES[path.suffix], PageRules.model_validate(rules), path.stem)
 
 
 def sections(page: Page) -> list[tuple[tuple[str, ...], str]]:
@@ -174,7 +143,7 @@ def test_declared_encoding(tmp_path: Path) -> None:
     assert read(tmp_path, "page.html", html).sections[0].text == "Привет"
 
 
-def test_pdf(tmp_path: Path, make_pdf: Callable[..., bytes]) -> None:
+def test_pdf(tmp_path: Path) -> None:
     pages = [["ACME manual", f"Step {n} is to turn the", "big wheel care-", "fully.", str(n)] for n in (1, 2, 3)]
     page = read(tmp_path, "wheel.pdf", make_pdf(pages, "The wheel"))
     assert page.title == "The wheel"
@@ -194,31 +163,6 @@ def test_broken_files(tmp_path: Path, name: str, data: bytes, reason: str) -> No
         read(tmp_path, name, data)
 
 
-def test_a_scan_says_what_to_do(tmp_path: Path, make_pdf: Callable[..., bytes]) -> None:
+def test_a_scan_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BrokenDocument, match="needs OCR"):
         read(tmp_path, "scan.pdf", make_pdf([[]]))
-
-
-def test_manual_page(tmp_path: Path, mandoc: Path) -> None:
-    rules = {"content": ".manual-text", "title": "man", "join_code": True}
-    page = read(tmp_path, "open.2.gz", gzip.compress(MAN.encode()), mandoc, **rules)
-    assert page.title == "open(2): open and possibly create a file"
-    assert sections(page) == [
-        (("NAME",), "open, creat - open and possibly create a file"),
-        (("SYNOPSIS",), "```\n#include <fcntl.h>\n\nint open(const char *pathname, int flags);\n```"),
-        (("DESCRIPTION",), "The open() call opens a file.\n\n- A point.\n- O_APPEND: Append mode."),
-        (("EXAMPLES",), "```\nint fd;\n\nif (fd < 0)\n    exit(1);\n```"),
-    ]
-
-
-def test_manual_page_that_is_damaged(tmp_path: Path, mandoc: Path) -> None:
-    with pytest.raises(BrokenDocument, match="compressed"):
-        read(tmp_path, "open.2.gz", gzip.compress(MAN.encode())[:40], mandoc)
-
-
-def test_manual_page_that_only_points_to_another(tmp_path: Path) -> None:
-    alias, page = tmp_path / "creat.2.gz", tmp_path / "open.2"
-    alias.write_bytes(gzip.compress(b'.\\" moved\n.so man2/open.2\n'))
-    page.write_text(MAN)
-    assert alias_of(alias) == "man2/open.2"
-    assert alias_of(page) is None

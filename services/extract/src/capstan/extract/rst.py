@@ -11,8 +11,8 @@ from docutils.parsers.rst import Directive, Parser, directives, roles
 from docutils.utils import SystemMessage
 from docutils.writers.html5_polyglot import Writer
 
-from capstan.jobs.corpus import text as normal
-from capstan.jobs.corpus.errors import BrokenDocument
+from capstan.extract import text as normal
+from capstan.extract.errors import BrokenDocument
 
 # Sphinx's own names: to docutils alone they are errors, and their text would be lost.
 _ROLES = normal.words(

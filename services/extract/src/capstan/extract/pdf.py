@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
+from pypdf.errors import DependencyError, PyPdfError
 
-from capstan.jobs.corpus import text as normal
-from capstan.jobs.corpus.errors import BrokenDocument
-from capstan.jobs.corpus.page import Page, PageBuilder
+from capstan.extract import text as normal
+from capstan.extract.errors import BrokenDocument
+from capstan.extract.page import Page, PageBuilder
 
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports each oddity of a file; a broken one raises
 
@@ -22,6 +22,8 @@ def extract_pdf(path: Path, name: str) -> Page:
             raise BrokenDocument("needs a password")
         pages = [normal.lines(page.extract_text()).split("\n") for page in reader.pages]
         title = normal.prose(str(reader.metadata.title)) if reader.metadata and reader.metadata.title else name
+    except DependencyError:  # pypdf knows RC4; AES is another package's
+        raise BrokenDocument("is encrypted; save it without protection") from None
     except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise BrokenDocument(f"not readable as PDF ({type(error).__name__})") from None
     if not any("".join(page) for page in pages):

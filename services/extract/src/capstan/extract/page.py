@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from capstan.jobs.corpus import text as normal
+from capstan.extract import text as normal
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from capstan.jobs.corpus import dom, titles
-from capstan.jobs.corpus import text as normal
-from capstan.jobs.corpus.page import Page, PageBuilder
-from capstan.jobs.corpus.recipe import PageRules
+from capstan.extract import dom, titles
+from capstan.extract import text as normal
+from capstan.extract.page import Page, PageBuilder
+from capstan.extract.rules import PageRules
 
 _NEVER_TEXT = (
     "script, style, noscript, template, nav, form, svg, button, iframe, object, head title, "

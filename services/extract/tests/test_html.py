@@ -1,6 +1,6 @@
-from capstan.jobs.corpus.markup import extract_html
-from capstan.jobs.corpus.page import Page
-from capstan.jobs.corpus.recipe import PageRules
+from capstan.extract.markup import extract_html
+from capstan.extract.page import Page
+from capstan.extract.rules import PageRules
 
 
 def extract(html: str, **rules: object) -> Page:

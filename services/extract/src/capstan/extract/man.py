@@ -5,7 +5,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
-from capstan.jobs.corpus.errors import BrokenDocument
+from capstan.extract.errors import BrokenDocument
 
 _HEAD_BYTES = 4096
 _WORST_WARNING = 4  # mandoc's exit codes up to this one are remarks on a page's style

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborNode
 
-from capstan.jobs.corpus import text as normal
+from capstan.extract import text as normal
 
 _NO_LANGUAGE = frozenset(["", "default", "none", "text", "notranslate", "literal", "plaintext"])
 _LANGUAGES = {"python3": "python", "pycon3": "pycon", "shell": "sh", "bash": "sh", "shell-session": "console"}

@@ -4,9 +4,9 @@ import re
 
 from selectolax.lexbor import LexborNode
 
-from capstan.jobs.corpus import text as normal
-from capstan.jobs.corpus.page import Page
-from capstan.jobs.corpus.recipe import PageRules
+from capstan.extract import text as normal
+from capstan.extract.page import Page
+from capstan.extract.rules import PageRules
 
 _NAME_LINE = re.compile(r"^\S.*?\s+(?:-|—|–|--)\s+(?P<what>\S.*)$")
 

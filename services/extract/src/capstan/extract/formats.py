@@ -9,27 +9,16 @@ import yaml
 from markdown_it import MarkdownIt
 from mdit_py_plugins.front_matter import front_matter_plugin
 
-from capstan.jobs.corpus import text as normal
-from capstan.jobs.corpus import titles
-from capstan.jobs.corpus.errors import BrokenDocument
-from capstan.jobs.corpus.man import man_to_html
-from capstan.jobs.corpus.markup import extract_html
-from capstan.jobs.corpus.page import Page, PageBuilder
-from capstan.jobs.corpus.pdf import extract_pdf
-from capstan.jobs.corpus.recipe import Format, PageRules
-from capstan.jobs.corpus.rst import rst_to_html
+from capstan.extract import text as normal
+from capstan.extract import titles
+from capstan.extract.errors import BrokenDocument
+from capstan.extract.man import man_to_html
+from capstan.extract.markup import extract_html
+from capstan.extract.page import Page, PageBuilder
+from capstan.extract.pdf import extract_pdf
+from capstan.extract.rst import rst_to_html
+from capstan.extract.rules import Format, PageRules
 
-SUFFIXES: dict[str, Format] = {
-    ".html": "html",
-    ".htm": "html",
-    ".xhtml": "html",
-    ".md": "md",
-    ".markdown": "md",
-    ".rst": "rst",
-    ".txt": "txt",
-    ".text": "txt",
-    ".pdf": "pdf",
-}
 _INDENTED = re.compile(r"^( {4}|\t)")
 _LISTED = re.compile(r"^\s*(?:[-*•+]|\d+[.)])\s")
 _CHARSET = re.compile(rb"charset=[\"']?([\w-]+)", re.IGNORECASE)
