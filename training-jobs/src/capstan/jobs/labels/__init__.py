@@ -1,0 +1,1 @@
+"""Labels: human-made questions, answers and links that tell good retrieval from bad."""
