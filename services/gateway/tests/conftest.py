@@ -53,12 +53,15 @@ async def gateway(serve: Any, identity_secret: str) -> AsyncIterator[StartGatewa
         urls: list[str] | None = None,
         models: dict[str, Any] | None = None,
         pools: dict[str, Any] | None = None,
+        mounts: list[dict[str, Any]] | None = None,
         **settings: Any,
     ) -> Setup:
         upstream = FakeUpstream()
         first = {"urls": urls or [await serve(upstream)], **(pool or {})}
         names = models or {"m": {"pool": "p"}, "other": {"pool": "p"}}
-        file = ModelsFile.model_validate({"pools": {"p": first, **(pools or {})}, "models": names})
+        file = ModelsFile.model_validate(
+            {"pools": {"p": first, **(pools or {})}, "models": names, "mounts": mounts or []}
+        )
         keys = KeysFile.model_validate({"tenants": {"acme": {"keys": [STORED.model_dump()], **(tenant or {})}}})
         config = GatewaySettings(identity_secret=identity_secret, models_file=Path("unread"), **settings)
         lines: list[bytes] = []

@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from capstan.common.settings import environment_names
 from capstan.gateway.app import Gateway
-from capstan.gateway.config import Key, KeysFile, Model, ModelsFile, Pool, Price, Tenant
+from capstan.gateway.config import Key, KeysFile, Model, ModelsFile, Mount, Pool, Price, Tenant
 from capstan.gateway.outcome import Outcome, Refusal
 from capstan.gateway.settings import GatewaySettings
 
@@ -71,7 +71,7 @@ def test_no_text_names_a_setting_that_does_not_exist() -> None:
     assert set(re.findall(r"CAPSTAN_[A-Z_]+[A-Z]", README + PAGE)) <= known
 
 
-@pytest.mark.parametrize("cls", [Pool, Model, Price, Tenant, Key])
+@pytest.mark.parametrize("cls", [Pool, Model, Mount, Price, Tenant, Key])
 def test_every_field_of_the_files_is_there_with_its_default(cls: type[BaseModel]) -> None:
     expected = {field: default_of(cls, field) for field in cls.model_fields}
     assert {names(row[0])[0]: row[1] for row in table(cls.__name__)} == expected

@@ -26,6 +26,7 @@ from capstan.gateway.dispatch import Dispatcher
 from capstan.gateway.endpoint import ModelEndpoint
 from capstan.gateway.ledger import FileLedger, Ledger
 from capstan.gateway.metering import Metering
+from capstan.gateway.mounts import Mounts
 from capstan.gateway.quota import MemoryQuota, Quota
 from capstan.gateway.routing import Router
 from capstan.gateway.routing_metrics import RoutingMetrics
@@ -76,10 +77,13 @@ class Gateway:
             tenants=self.tenants,
             ledger=self._ledger,
             lifespan=self._lifespan,
-            busy=lambda: self._endpoint.active > 0,
+            busy=lambda: self._endpoint.active + self._mounts.active > 0,
             reload=self.reload,
             drain=lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
+        self._mounts = Mounts(self.control, authenticator, self._quota)
+        self._mounts.check(models.mounts)
+        self._mounts.apply(models.mounts)
         self._endpoint = ModelEndpoint(
             authenticator=authenticator,
             quota=self._quota,
@@ -104,8 +108,10 @@ class Gateway:
         """Read `models.yaml` and the tenants again. Raises `ConfigError`, and then what was in force stays."""
         models = read_models(self._settings.models_file)
         self.router.check(models)
+        self._mounts.check(models.mounts)
         await self.tenants.reload()
         self.router.apply(models)
+        self._mounts.apply(models.mounts)
         await self.router.discover()
 
     async def prepare(self) -> None:
@@ -132,6 +138,7 @@ class Gateway:
             with suppress(asyncio.CancelledError):
                 await work
         self.router.close()
+        await self._mounts.close()
         await self._quota.close()
         await self._ledger.close()
         await self.tenants.close()

@@ -104,11 +104,51 @@ class Model(_Strict):
         return self
 
 
+class Mount(_Strict):
+    """Paths that are not models', served by a service behind the gateway."""
+
+    path: str = Field(pattern=r"^/[A-Za-z0-9._~/-]*\*?$")
+    """One path, or with `*` at its end all that begin so. The longest that fits serves."""
+    url: AnyHttpUrl
+    """The service; it gets the path as the client sent it."""
+    public: bool = False
+    """Without a key, and then for reading only."""
+    max_body_bytes: int = Field(4 * 1024 * 1024, gt=0)
+    timeout_s: float = Field(60.0, gt=0)
+    """Longest silence of the service."""
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> "Mount":
+        if self.url.path not in (None, "/") or self.url.query or self.url.username:
+            raise ValueError("'url' is the service's scheme, host and port; the path of a request is kept")
+        if "//" in self.path or not {".", ".."}.isdisjoint(self.path.split("/")):
+            raise ValueError("'path' must not hold '//', '.' or '..'")
+        return self
+
+    @property
+    def prefix(self) -> str:
+        """The path without its star."""
+        return self.path.removesuffix("*")
+
+    def covers(self, path: str) -> bool:
+        """Whether `path` is served by this mount."""
+        return path.startswith(self.prefix) if self.path.endswith("*") else path == self.path
+
+
 class ModelsFile(_Strict):
     """`models.yaml`."""
 
     pools: dict[str, Pool] = Field(min_length=1)
     models: dict[str, Model] = Field(min_length=1)
+    mounts: list[Mount] = []
+
+    @model_validator(mode="after")
+    def _mounts_differ(self) -> "ModelsFile":
+        paths = [mount.path for mount in self.mounts]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        if twice:
+            raise ValueError(f"path {twice[0]!r} is mounted twice")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> "ModelsFile":
