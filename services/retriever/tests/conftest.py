@@ -9,9 +9,10 @@ import pytest
 from fastapi import FastAPI
 
 from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
-from capstan.retriever.app import Retriever, create
+from capstan.retriever.app import create
 from capstan.retriever.edge_store import EdgeStore
 from capstan.retriever.settings import RetrieverSettings
+from capstan.retriever.state import Retriever
 from capstan.retriever.store import Floats
 
 SECRET = "a test secret of more than thirty-two characters"
@@ -64,6 +65,7 @@ async def app(settings: RetrieverSettings, embedder: WordEmbedder) -> AsyncItera
     store = EdgeStore(settings.data_dir / "chunks", embedder.dimensions)
     app = create(settings, store, embedder)
     yield app
+    await app.state.retriever.extraction.close()
     await store.close()
 
 

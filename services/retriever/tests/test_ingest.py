@@ -1,11 +1,13 @@
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from capstan.retriever.app import Retriever
 from capstan.retriever.chunking import Section
 from capstan.retriever.ingest import Ingest, InvalidDocument, NewDocument
+from capstan.retriever.settings import RetrieverSettings
+from capstan.retriever.state import Retriever
 from capstan.retriever.store import Fusion, NewPoint, SearchPlan
 
 
@@ -26,7 +28,7 @@ def ingest(retriever: Retriever) -> Ingest:
 
 
 async def found(retriever: Retriever, query: str, tenant: str = "a") -> list[str]:
-    bm25 = retriever._lexicon.query(query)
+    bm25 = retriever.lexicon.query(query)
     return [h.payload.text for h in await retriever.store.search(SearchPlan((tenant,), 10, bm25, None, None, Fusion()))]
 
 
@@ -59,7 +61,7 @@ async def test_a_new_url_reaches_chunks_whose_text_stays(retriever: Retriever, i
     await ingest.ingest("a", [doc("d", "one", url="old")])
     await retriever.worker.step()
     await ingest.ingest("a", [doc("d", "one", url="new")])
-    hits = await retriever.store.search(SearchPlan(("a",), 1, retriever._lexicon.query("one"), None, None, Fusion()))
+    hits = await retriever.store.search(SearchPlan(("a",), 1, retriever.lexicon.query("one"), None, None, Fusion()))
     assert hits[0].payload.url == "new"
     assert (await retriever.store.counts(None)).pending == 0
 
@@ -134,3 +136,27 @@ async def test_a_batch_with_a_mistake_is_refused_whole(
     with pytest.raises(InvalidDocument, match=named):
         await ingest.ingest("a", batch)
     assert (await retriever.store.counts(None)).chunks == 0
+
+
+async def test_windows_ignore_sections_and_overlap(settings: RetrieverSettings, retriever: Retriever) -> None:
+    changed = settings.model_copy(update={"chunking": "window", "chunk_tokens": 40, "window_overlap": 10})
+    ingest = Retriever(changed, retriever.store, retriever.embedder).ingest
+    await ingest.ingest("a", [doc("d", *("word" for _ in range(6)))])
+    chunks = await retriever.store.chunks("a", "d", 0, 100)
+    assert any("Part" in chunk.text for chunk in chunks)  # a heading inside a window
+    for before, after in pairwise(chunks):
+        assert any(before.text.endswith(after.text[:length]) for length in range(10, len(after.text)))
+
+
+async def test_without_heading_paths_a_chunk_is_found_by_its_text_alone(
+    settings: RetrieverSettings, retriever: Retriever, embedder: Any
+) -> None:
+    plain = Retriever(settings.model_copy(update={"heading_path": False}), retriever.store, embedder)
+    await plain.ingest.ingest("a", [NewDocument("d", "Zebra", (Section(("Stripes",), "It is an animal."),))])
+    await plain.worker.step()
+    assert embedder.texts == ["It is an animal."]
+    assert await found(retriever, "zebra stripes") == []
+    assert await found(retriever, "animal") == ["It is an animal."]
+    await plain.ingest.ingest("a", [NewDocument("d", "Okapi", (Section(("Legs",), "It is an animal."),))])
+    hits = await retriever.store.chunks("a", "d", 0, 10)
+    assert [chunk.heading for chunk in hits] == [["Legs"]]  # shown, and kept up to date

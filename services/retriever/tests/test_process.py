@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,18 +35,25 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def start(environment: dict[str, str]) -> Iterator[Start]:
     """Starts a retriever on a free port and returns when it is ready."""
     processes: list[subprocess.Popen[str]] = []
+    readers: list[threading.Thread] = []
 
-    def run() -> tuple[subprocess.Popen[str], httpx2.Client]:
+    def run(**changed: str) -> tuple[subprocess.Popen[str], httpx2.Client]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "capstan.retriever"]
         process = subprocess.Popen(
-            command, env={**environment, "CAPSTAN_RETRIEVER_PORT": str(port)}, stdout=subprocess.PIPE, text=True
+            command,
+            env={**environment, **changed, "CAPSTAN_RETRIEVER_PORT": str(port)},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         processes.append(process)
         assert process.stdout is not None
         assert any("startup complete" in line for line in process.stdout)
+        reader = threading.Thread(target=process.stdout.read)  # a full pipe would stop the process
+        readers.append(reader)
+        reader.start()
         headers = {IDENTITY_HEADER: Signer(SECRET).sign(Identity("a", "test"))}
         return process, httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60)
 
@@ -53,6 +61,9 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.wait()
+    for reader in readers:
+        reader.join()
+    for process in processes:
         if process.stdout is not None:
             process.stdout.close()
 
@@ -84,6 +95,45 @@ def test_what_was_acknowledged_survives_a_kill_and_embedding_goes_on_after_it(st
     assert process.wait(20) == 0
 
 
+def test_a_build_that_is_killed_goes_on_and_takes_over(start: Start) -> None:
+    """Another view is another vector for each chunk; the old index answers until the new one is complete."""
+    process, client = start()
+    names = [f"{animal} number {n}" for n in range(50) for animal in ("fox", "owl", "eel", "ant", "bee", "cat")]
+    batch = documents(*(f"The {name} lives in a wood and eats what it finds there." for name in names))["documents"]
+    with client:
+        for first in (0, 150):
+            put = client.post("/v1/documents", json={"documents": batch[first : first + 150]})
+            assert put.status_code == 200
+        while client.get("/v1/index").json()["pending"]:
+            pass
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+    process, client = start(CAPSTAN_RETRIEVER_VIEW_TOKENS="64")
+    with client:
+        while not (building := client.get("/v1/index").json()["building"])["embedded"]:
+            pass
+        assert building["embedded"] < building["chunks"]
+        assert client.delete("/v1/documents/d7").status_code == 200
+        assert client.post("/v1/documents", json=documents("A new text on the first animal.")).status_code == 200
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    process, client = start(CAPSTAN_RETRIEVER_VIEW_TOKENS="64")
+    with client:
+        query = {"query": "a nocturnal bird of prey", "mode": "dense", "limit": 5}
+        while client.get("/v1/index").json()["building"]:
+            assert len(client.post("/v1/search", json=query).json()["results"]) == 5
+        index = client.get("/v1/index").json()
+        assert (index["documents"], index["pending"]) == (299, 0)
+        assert all("owl" in hit["text"] for hit in client.post("/v1/search", json=query).json()["results"])
+        assert client.get("/v1/documents/d7").status_code == 404
+        found = client.post("/v1/search", json={"query": "first animal", "mode": "bm25"}).json()["results"]
+        assert [hit["document_id"] for hit in found if "new text" in hit["text"]] == ["d0"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -91,6 +141,10 @@ def test_what_was_acknowledged_survives_a_kill_and_embedding_goes_on_after_it(st
         ({"CAPSTAN_RETRIEVER_MODEL": "file:/nowhere"}, r"there is no such directory"),
         ({"CAPSTAN_RETRIEVER_CHUNK_TOKENS": "many"}, r"CAPSTAN_RETRIEVER_CHUNK_TOKENS: .*integer"),
         ({"CAPSTAN_RETRIEVER_CHUNKTOKENS": "9"}, r"unknown setting; did you mean CAPSTAN_RETRIEVER_CHUNK_TOKENS"),
+        (
+            {"CAPSTAN_RETRIEVER_CHUNKING": "window", "CAPSTAN_RETRIEVER_WINDOW_OVERLAP": "384"},
+            r"WINDOW_OVERLAP is 384; it must be less than CHUNK_TOKENS",
+        ),
         ({"CAPSTAN_RETRIEVER_DATA_DIR": "/proc/nowhere"}, r"CAPSTAN_RETRIEVER_DATA_DIR"),
     ],
 )

@@ -58,9 +58,10 @@ def plan(
     limit: int = 10,
     source: str | None = None,
     fusion: Fusion | None = None,
+    exclude: tuple[str, ...] = (),
 ) -> SearchPlan:
     bm25 = Lexicon().query(query) if query else None
-    return SearchPlan(tenants, limit, bm25, None if axis is None else AXES[axis], source, fusion or Fusion())
+    return SearchPlan(tenants, limit, bm25, None if axis is None else AXES[axis], source, fusion or Fusion(), exclude)
 
 
 async def put(store: VectorStore, *points: NewPoint, dense: bool = True) -> None:
@@ -87,6 +88,11 @@ async def test_a_tenant_finds_its_own_chunks_and_the_shared_ones_only(store: Vec
     assert {h.id for h in await store.search(plan(query, axis, tenants=("nobody",)))} == set()
 
 
+def test_a_search_for_nobody_is_a_mistake_and_not_a_search_of_everything() -> None:
+    with pytest.raises(ValueError, match="without a tenant"):
+        plan("words", 0, tenants=())
+
+
 async def test_the_filter_stands_inside_each_prefetch(store: VectorStore) -> None:
     """With a filter after the fusion, a crowd of another tenant's better matches would leave nothing."""
     crowd = [point("needle", document=f"b{n}", tenant="b") for n in range(30)]
@@ -101,6 +107,30 @@ async def test_source_narrows_every_mode(store: VectorStore) -> None:
     await put(store, point("same words", source="man"), wanted := point("same words", source="perl"))
     for query, axis in (("words", None), (None, 1), ("words", 1)):
         assert [h.id for h in await store.search(plan(query, axis, source="perl"))] == [wanted.id]
+
+
+async def test_excluded_documents_are_left_out_of_each_list_before_it_is_cut(store: VectorStore) -> None:
+    withheld = [point("needle", document="gold", index=n, chunks=20) for n in range(20)]
+    other = point("a needle in hay", document="other")
+    await store.upsert([*withheld, other])
+    await store.set_dense([p.id for p in [*withheld, other]], np.stack([AXES[0]] * 20 + [AXES[0] + AXES[1]]))
+    for query, axis in (("needle", None), (None, 0), ("needle", 0)):
+        found = await store.search(plan(query, axis, limit=5, exclude=("gold", "nowhere"), fusion=Fusion(candidates=5)))
+        assert [hit.id for hit in found] == [other.id]
+    both = plan("needle", 0, source="man", exclude=("gold", "other"))
+    assert await store.search(both) == []
+
+
+async def test_chunks_come_in_the_documents_order_and_of_one_tenants_document(store: VectorStore) -> None:
+    parts = [point(f"part {n}", index=n, chunks=12) for n in range(12)]
+    await put(store, *reversed(parts), point("x", document="e"), point("x", tenant="b"), dense=False)
+    page = await store.chunks("a", "d", 3, 4)
+    assert [(c.id, c.chunk_index, c.text, c.heading) for c in page] == [
+        (parts[n].id, n, f"part {n}", ["Usage"]) for n in (3, 4, 5, 6)
+    ]
+    assert [c.chunk_index for c in await store.chunks("a", "d", 10, 50)] == [10, 11]
+    assert await store.chunks("a", "d", 12, 50) == []
+    assert await store.chunks("c", "d", 0, 50) == []
 
 
 async def test_reciprocal_rank_fusion_is_the_textbook_formula(store: VectorStore) -> None:
@@ -229,3 +259,17 @@ async def test_a_server_that_is_away_is_a_store_error() -> None:
     with pytest.raises(StoreError, match="Qdrant server"):
         await store.counts(None)
     await store.close()
+
+
+async def test_equal_ranks_in_two_lists_come_in_the_same_order_each_time(store: VectorStore) -> None:
+    """Rank n by BM25 and rank n by meaning are equal scores; the engine alone returns them in any order."""
+    lexical = [point("needle " * (9 - n)) for n in range(8)]
+    dense = [point("nothing") for _ in range(8)]
+    await store.upsert([*lexical, *dense])
+    await store.set_dense([p.id for p in dense], np.stack([AXES[0] + n / 10 * AXES[1] for n in range(8)]))
+    answers = [await store.search(plan("needle", 0, limit=limit)) for limit in (5, 5, 5, 10, 16)]
+    scores = [hit.score for hit in answers[-1]]
+    assert len(set(scores)) == len(scores) / 2
+    assert [hit.id for hit in answers[-1]] == [hit.id for hit in sorted(answers[-1], key=lambda h: (-h.score, h.id))]
+    for answer in answers:
+        assert answer == answers[-1][: len(answer)]

@@ -3,9 +3,9 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from capstan.retriever.app import Retriever
 from capstan.retriever.chunking import Section
 from capstan.retriever.ingest import NewDocument
+from capstan.retriever.state import Retriever
 from capstan.retriever.store import Floats, StoreError
 from capstan.retriever.worker import Worker
 

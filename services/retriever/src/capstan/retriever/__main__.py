@@ -1,7 +1,8 @@
 """`python -m capstan.retriever` serves."""
 
-import hashlib
-import json
+import asyncio
+import logging
+from functools import partial
 
 from capstan.common import telemetry
 from capstan.common.logs import configure_logging
@@ -9,11 +10,16 @@ from capstan.common.models import ModelError, ModelRef
 from capstan.common.server import serve
 from capstan.common.settings import die, load
 from capstan.retriever.app import create
-from capstan.retriever.edge_store import EdgeStore
+from capstan.retriever.build import Successor
 from capstan.retriever.embedder import Embedder, load_embedder
-from capstan.retriever.lexical import AVERAGE_LENGTH
 from capstan.retriever.settings import RetrieverSettings
-from capstan.retriever.store import SCHEMA_VERSION, StoreError, VectorStore
+from capstan.retriever.store import StoreError
+from capstan.retriever.versions import Catalog, EdgeCatalog, Version, settle, switch
+
+log = logging.getLogger(__name__)
+
+_SERVER_TRIES = 12
+_SERVER_PAUSE_S = 5.0
 
 
 def main() -> None:
@@ -22,12 +28,19 @@ def main() -> None:
     configure_logging("retriever", settings.log_level)
     telemetry.setup_tracing("retriever")
     try:
-        model_dir = ModelRef.parse(settings.model).resolve(settings.cache_dir)
-        embedder = load_embedder(model_dir, settings.cache_dir, settings.view_tokens)
-        store = open_store(settings, embedder)
+        wanted = Version.of(settings)
+        embedder = _embedder(settings)
+        serving = asyncio.run(_settled(settings, wanted, embedder.dimensions))
+        catalog = _catalog(settings)
+        successor = None
+        if serving.name != wanted.name:
+            store = catalog.open(wanted.name, embedder.dimensions)
+            successor = Successor(settings, store, embedder, partial(switch, catalog, wanted))
+            settings = serving.applied(settings)
+            embedder = _embedder(settings)
+        app = create(settings, catalog.open(serving.name, embedder.dimensions), embedder, successor)
     except (ModelError, StoreError) as error:
         die(str(error))
-    app = create(settings, store, embedder)
     serve(
         app,
         host=settings.host,
@@ -38,22 +51,33 @@ def main() -> None:
     )
 
 
-def open_store(settings: RetrieverSettings, embedder: Embedder) -> VectorStore:
-    """The store that the settings name, under a name that changes with everything a vector depends on."""
-    name = index_name(settings)
+def _embedder(settings: RetrieverSettings) -> Embedder:
+    model_dir = ModelRef.parse(settings.model).resolve(settings.cache_dir)
+    return load_embedder(model_dir, settings.cache_dir, settings.view_tokens)
+
+
+async def _settled(settings: RetrieverSettings, wanted: Version, dimensions: int) -> Version:
+    """The version to serve from. A Qdrant server may be starting at the same time: it is waited for."""
+    catalog = _catalog(settings)  # its own: connections belong to an event loop
+    try:
+        for _ in range(_SERVER_TRIES if settings.qdrant_url else 0):
+            try:
+                return await settle(catalog, wanted, dimensions)
+            except StoreError as error:
+                log.warning("waiting for the Qdrant server", extra={"reason": str(error)})
+                await asyncio.sleep(_SERVER_PAUSE_S)
+        return await settle(catalog, wanted, dimensions)
+    finally:
+        await catalog.close()
+
+
+def _catalog(settings: RetrieverSettings) -> Catalog:
     if settings.qdrant_url is None:
-        return EdgeStore(settings.data_dir / name, embedder.dimensions)
-    from capstan.retriever.server_store import ServerStore  # its client is slow to import
+        return EdgeCatalog(settings.data_dir)
+    from capstan.retriever.server_catalog import ServerCatalog  # its client is slow to import
 
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
-    return ServerStore.connect(settings.qdrant_url, key, f"capstan-{name}", embedder.dimensions)
-
-
-def index_name(settings: RetrieverSettings) -> str:
-    """Another model, chunk size or BM25 scale starts another index, so that no two kinds of vector mix."""
-    parts = [SCHEMA_VERSION, settings.model, settings.chunk_tokens, settings.small_tokens]
-    parts += [settings.view_tokens, AVERAGE_LENGTH]
-    return "chunks-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    return ServerCatalog.connect(settings.qdrant_url, key)
 
 
 if __name__ == "__main__":

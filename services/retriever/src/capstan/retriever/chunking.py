@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 CountTokens = Callable[[Sequence[str]], list[int]]
+Chunker = Callable[[Sequence["Section"]], list["Chunk"]]
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1[^\S\n]*(?:\n+|\Z)", re.MULTILINE | re.DOTALL)
 _PARAGRAPH = re.compile(r".*?(?:\n[^\S\n]*\n\s*|\Z)", re.DOTALL)
@@ -100,7 +101,7 @@ def _pack(blocks: list[tuple[str, int]], count: CountTokens, limit: int) -> Iter
     held: list[str] = []
     size = 0
     for block, total in blocks:
-        for piece, tokens in [(block, total)] if total <= limit else _cut(block, count, limit, 0):
+        for piece, tokens in [(block, total)] if total <= limit else cut(block, count, limit):
             if held and (size + tokens > limit or size + tokens / 2 > target):
                 yield from _finish(held, size)
                 held, size = [], 0
@@ -127,8 +128,11 @@ def _blocks(text: str) -> list[str]:
     return [block for block in blocks if block]
 
 
-def _cut(text: str, count: CountTokens, limit: int, level: int) -> list[tuple[str, int]]:
-    """Cut one block that does not fit: at lines, sentences, words, and at last in the middle of a word."""
+def cut(text: str, count: CountTokens, limit: int, level: int = 0) -> list[tuple[str, int]]:
+    """Cut one block that does not fit: at lines, sentences, words, and at last in the middle of a word.
+
+    The pieces with their token counts; joined again they are `text`. `level` is the first border to try.
+    """
     if level == len(_CUTS):
         if len(text) < 2:
             return [(text, limit)]
@@ -137,5 +141,5 @@ def _cut(text: str, count: CountTokens, limit: int, level: int) -> list[tuple[st
         parts = [part for part in _CUTS[level].findall(text) if part]
     pieces: list[tuple[str, int]] = []
     for part, tokens in zip(parts, count(parts), strict=True):
-        pieces += [(part, tokens)] if tokens <= limit else _cut(part, count, limit, min(level + 1, len(_CUTS)))
+        pieces += [(part, tokens)] if tokens <= limit else cut(part, count, limit, min(level + 1, len(_CUTS)))
     return pieces

@@ -15,10 +15,13 @@ import qdrant_edge as edge
 
 from capstan.retriever.store import (
     BM25,
+    CANDIDATE_FIELDS,
+    CHUNK_FIELDS,
     DENSE,
     INTEGER_FIELDS,
     KEYWORD_FIELDS,
     ROW_FIELDS,
+    Candidate,
     Counts,
     DocumentRow,
     Embedded,
@@ -28,6 +31,7 @@ from capstan.retriever.store import (
     Payload,
     SearchPlan,
     Sparse,
+    StoredChunk,
     StoredPoint,
     StoreError,
     batches,
@@ -45,17 +49,12 @@ class EdgeStore:
         """Open or create the shard. Raises `StoreError`, for one if another process has it open."""
         self._shard = _open(directory, dimensions)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edge")
-        self._read_everything: dict[tuple[str, ...], bool] = {}
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def _update(self, operation: edge.UpdateOperation) -> None:
-        def update() -> None:
-            self._shard.update(operation)
-            self._read_everything.clear()
-
-        await self._run(update)
+        await self._run(lambda: self._shard.update(operation))
 
     async def close(self) -> None:
         """Flush and close; the directory can be opened again."""
@@ -114,18 +113,24 @@ class EdgeStore:
         records, _ = await self._scroll(where, _EVERYTHING, None, fields)
         return [StoredPoint(id=str(r.id), **r.payload) for r in records]
 
+    async def payloads(self, tenant: str, document_ids: Sequence[str]) -> list[Payload]:
+        """All points of the documents, with everything but their vectors."""
+        where = edge.Filter(must=[_one_of("tenant", [tenant]), _one_of("document_id", document_ids)])
+        records, _ = await self._scroll(where, _EVERYTHING, None)
+        return [Payload(**r.payload) for r in records]
+
     async def documents(
-        self, tenants: Sequence[str], limit: int, cursor: str | None
+        self, tenants: Sequence[str] | None, limit: int, cursor: str | None
     ) -> tuple[list[DocumentRow], str | None]:
         """Pages over first chunks, in the order of their ids."""
-        first = edge.Filter(must=[_one_of("tenant", tenants), _equal("chunk_index", 0)])
+        first = edge.Filter(must=[*_whose(tenants), _equal("chunk_index", 0)])
         records, following = await self._scroll(first, limit, cursor, ROW_FIELDS)
         embedded = await self._embedded(tenants, [r.payload["document_id"] for r in records])
         page = [document_row(r.payload, embedded) for r in records]
         return page, None if following is None else str(following)
 
-    async def _embedded(self, tenants: Sequence[str], document_ids: Sequence[str]) -> Embedded:
-        mine: list[Any] = [_one_of("tenant", tenants), _one_of("document_id", document_ids)]
+    async def _embedded(self, tenants: Sequence[str] | None, document_ids: Sequence[str]) -> Embedded:
+        mine = [*_whose(tenants), _one_of("document_id", document_ids)]
         where = edge.Filter(must=[*mine, edge.HasVectorCondition(DENSE)])
         records, _ = await self._scroll(where, _EVERYTHING, None, ["tenant", "document_id", "revision"])
         return Counter((r.payload["tenant"], r.payload["document_id"], r.payload["revision"]) for r in records)
@@ -140,6 +145,14 @@ class EdgeStore:
             return None
         return document_row(records[0].payload, await self._embedded([tenant], [document_id]))
 
+    async def chunks(self, tenant: str, document_id: str, start: int, limit: int) -> list[StoredChunk]:
+        """A range of chunk indices of one document."""
+        indices = edge.FieldCondition("chunk_index", range=edge.RangeFloat(gte=start, lt=start + limit))
+        where = edge.Filter(must=[_one_of("tenant", [tenant]), _equal("document_id", document_id), indices])
+        records, _ = await self._scroll(where, _EVERYTHING, None, CHUNK_FIELDS)
+        found = [StoredChunk(id=str(r.id), **r.payload) for r in records]
+        return sorted(found, key=lambda chunk: chunk.chunk_index)
+
     async def _scroll(
         self, where: edge.Filter, limit: int, cursor: str | None, fields: list[str] | None = None
     ) -> tuple[list[Any], Any]:
@@ -150,7 +163,7 @@ class EdgeStore:
 
     async def counts(self, tenants: Sequence[str] | None) -> Counts:
         """Three exact counts over indexed fields."""
-        whose = [] if tenants is None else [_one_of("tenant", tenants)]
+        whose = _whose(tenants)
         return Counts(
             documents=await self._count([*whose, _equal("chunk_index", 0)]),
             chunks=await self._count(whose),
@@ -162,17 +175,21 @@ class EdgeStore:
         return await self._run(lambda: self._shard.count(request))
 
     async def search(self, plan: SearchPlan) -> list[Hit]:
-        """One query."""
-        points = await self._run(lambda: self._shard.query(_request(plan, self._reads_everything(plan.tenants))))
-        return [Hit(str(p.id), p.score, Payload(**(p.payload or {}))) for p in points]
+        """One query, then the payloads of what is chosen; nothing is written in between."""
 
-    def _reads_everything(self, tenants: tuple[str, ...]) -> bool:
-        """Whether no chunk belongs to anybody else; looked up again after each write."""
-        known = self._read_everything.get(tenants)
-        if known is None:
-            others = edge.CountRequest(filter=edge.Filter(must_not=[_one_of("tenant", tenants)]))
-            known = self._read_everything[tenants] = self._shard.count(others) == 0
-        return known
+        def search() -> list[Hit]:
+            points = self._shard.query(_request(plan))
+            fields = [p.payload or {} for p in points]
+            found = [
+                Candidate(str(p.id), p.score, (f["tenant"], f["document_id"]))
+                for p, f in zip(points, fields, strict=True)
+            ]
+            chosen = plan.chosen(found)
+            records = self._shard.retrieve([c.id for c in chosen], with_payload=True, with_vector=False)
+            payloads = {str(r.id): Payload(**(r.payload or {})) for r in records}
+            return [Hit(c.id, c.score, payloads[c.id]) for c in chosen]
+
+        return await self._run(search)
 
 
 def _open(directory: Path, dimensions: int) -> edge.EdgeShard:
@@ -202,35 +219,35 @@ def _open(directory: Path, dimensions: int) -> edge.EdgeShard:
     return shard
 
 
-def _request(plan: SearchPlan, reads_everything: bool) -> edge.QueryRequest:
-    conditions: list[Any] = [_one_of("tenant", plan.tenants)]
-    readable = edge.Filter(must=list(conditions))
-    if plan.source is not None:
-        conditions.append(_equal("source", plan.source))
-    where = edge.Filter(must=conditions)
+def _request(plan: SearchPlan) -> edge.QueryRequest:
+    # the same as one `match any` of both, and faster: by a fifth in a scan, three times for the rarity of terms
+    tenants: list[Any] = [_equal("tenant", tenant) for tenant in plan.tenants]
+    source: list[Any] | None = None if plan.source is None else [_equal("source", plan.source)]
+    excluded: list[Any] | None = [_one_of("document_id", plan.exclude)] if plan.exclude else None
+    where = edge.Filter(should=tenants, must=source, must_not=excluded)
     lists: list[tuple[edge.Query, edge.SearchParams | None, float]] = []
     if plan.bm25 is not None:
-        # term rarity is that of the chunks this tenant can read; other tenants' do not shift its scores.
-        # Where it reads all of them that is the index's own IDF, which costs nothing to look up
-        lists.append(
-            (
-                edge.Query.Nearest(_sparse(plan.bm25), using=BM25),
-                None if reads_everything else edge.SearchParams(idf=edge.IdfParams(readable)),
-                plan.fusion.bm25_weight,
-            )
-        )
+        # term rarity is that of the chunks this tenant can read; other tenants' do not shift its scores
+        rarity = edge.SearchParams(idf=edge.IdfParams(edge.Filter(should=tenants)))
+        lists.append((edge.Query.Nearest(_sparse(plan.bm25), using=BM25), rarity, plan.fusion.bm25_weight))
     if plan.dense is not None:
         lists.append((edge.Query.Nearest(plan.dense.tolist(), using=DENSE), None, plan.fusion.dense_weight))
     if len(lists) == 1:
         query, params, _ = lists[0]
-        return edge.QueryRequest(limit=plan.limit, query=query, filter=where, params=params, with_payload=True)
+        return edge.QueryRequest(
+            limit=plan.depth, query=query, filter=where, params=params, with_payload=CANDIDATE_FIELDS
+        )
     prefetches = [edge.Prefetch(plan.fusion.candidates, query, filter=where, params=p) for query, p, _ in lists]
     if plan.fusion.kind == "dbsf":
         fusion: Any = edge.Fusion.Dbsf()
     else:
         # Qdrant counts ranks from 0, the textbook from 1
         fusion = edge.Fusion.Rrf(plan.fusion.rrf_k + 1, [weight for _, _, weight in lists])
-    return edge.QueryRequest(limit=plan.limit, query=fusion, prefetches=prefetches, with_payload=True)
+    return edge.QueryRequest(limit=plan.depth, query=fusion, prefetches=prefetches, with_payload=CANDIDATE_FIELDS)
+
+
+def _whose(tenants: Sequence[str] | None) -> list[Any]:
+    return [] if tenants is None else [_one_of("tenant", tenants)]
 
 
 def _one_of(field: str, values: Sequence[str]) -> edge.FieldCondition:

@@ -5,7 +5,7 @@ cut at `view_tokens`. See docs/decisions/0002-embedding-on-cpu.md.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,9 @@ from capstan.common.models import ModelError
 from capstan.retriever.store import Floats
 
 log = logging.getLogger(__name__)
+
+View = Callable[[str, Sequence[str], str], str]
+"""Title, heading path and text of a chunk to what is embedded and indexed of it."""
 
 
 class Embedder(Protocol):
@@ -91,3 +94,8 @@ def view(title: str, heading: Sequence[str], text: str) -> str:
     """What is embedded and indexed for a chunk: where it stands, then its text."""
     path = [title, *heading] if not heading or heading[0] != title else list(heading)
     return " > ".join(filter(None, path)) + "\n" + text
+
+
+def view_of(heading_path: bool) -> View:
+    """The view with or without title and heading path."""
+    return view if heading_path else lambda title, heading, text: text

@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from capstan.retriever.chunking import Section, chunk_sections
-from capstan.retriever.embedder import view
+from capstan.retriever.chunking import Chunker, Section
+from capstan.retriever.embedder import View, view
 from capstan.retriever.lexical import Lexicon
 from capstan.retriever.store import NewPoint, Payload, StoredPoint, VectorStore
-from capstan.retriever.tokens import TokenCounter
 
 _NAMESPACE = uuid.UUID("6ff1d0a8-3f7c-5d0e-9a55-3b1f5a0c6a01")
 Status = Literal["created", "updated", "unchanged"]
@@ -56,10 +55,10 @@ class Outcome:
 class Ingest:
     """Writes documents of one tenant at a time."""
 
-    def __init__(self, store: VectorStore, counter: TokenCounter, *, chunk_tokens: int, small_tokens: int) -> None:
+    def __init__(self, store: VectorStore, chunk: Chunker, view: View = view) -> None:
         self._store = store
-        self._count = counter
-        self._limits = {"limit": chunk_tokens, "small": small_tokens}
+        self._chunk = chunk
+        self._view = view
         self._lexicon = Lexicon()
         self._one_at_a_time = asyncio.Lock()
 
@@ -98,10 +97,9 @@ class Ingest:
         return outcomes
 
     def _points(self, tenant: str, document: NewDocument, revision: str) -> list[NewPoint]:
-        chunks = chunk_sections(document.sections, self._count, **self._limits)
+        chunks = self._chunk(document.sections)
         points = []
         for index, chunk in enumerate(chunks):
-            indexed = view(document.title, chunk.heading, chunk.text)
             payload = Payload(
                 tenant=tenant,
                 document_id=document.id,
@@ -115,15 +113,17 @@ class Ingest:
                 chunk_index=index,
                 chunks=len(chunks),
             )
-            id = point_id(tenant, document.id, index, indexed)
-            points.append(NewPoint(id, payload, self._lexicon.document(indexed)))
+            where_and_text = document.title, chunk.heading, chunk.text
+            id = point_id(tenant, document.id, index, view(*where_and_text))
+            points.append(NewPoint(id, payload, self._lexicon.document(self._view(*where_and_text))))
         return points
 
     async def delete(self, tenant: str, document_id: str) -> int:
         """Remove a document; returns how many chunks it had."""
         async with self._one_at_a_time:
             points = await self._store.stored(tenant, [document_id])
-            await self._store.delete([point.id for point in points])
+            # the first chunk last: as long as it is there the document is listed and can be deleted again
+            await self._store.delete([p.id for p in sorted(points, key=lambda p: p.chunk_index, reverse=True)])
             await self._store.flush()
             return len(points)
 
@@ -146,9 +146,9 @@ def is_current(old: Iterable[StoredPoint], revision: str) -> bool:
     return bool(points) and all(p.revision == revision and p.chunks == len(points) for p in points)
 
 
-def point_id(tenant: str, document_id: str, index: int, indexed: str) -> str:
-    """A stable id: it changes exactly when what is embedded and indexed of the chunk changes."""
-    content = hashlib.sha256(indexed.encode()).hexdigest()
+def point_id(tenant: str, document_id: str, index: int, content: str) -> str:
+    """A stable id: it changes exactly when the chunk's title, headings or text change."""
+    content = hashlib.sha256(content.encode()).hexdigest()
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join((tenant, document_id, str(index), content))))
 
 

@@ -11,10 +11,13 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from capstan.retriever.store import (
     BM25,
+    CANDIDATE_FIELDS,
+    CHUNK_FIELDS,
     DENSE,
     INTEGER_FIELDS,
     KEYWORD_FIELDS,
     ROW_FIELDS,
+    Candidate,
     Counts,
     DocumentRow,
     Embedded,
@@ -24,6 +27,7 @@ from capstan.retriever.store import (
     Payload,
     SearchPlan,
     Sparse,
+    StoredChunk,
     StoredPoint,
     StoreError,
     batches,
@@ -32,6 +36,14 @@ from capstan.retriever.store import (
 
 T = TypeVar("T")
 _PAGE = 1000
+
+
+async def called(call: Awaitable[T]) -> T:
+    """A request's answer. Raises `StoreError` when the server is away or refuses."""
+    try:
+        return await call
+    except (ResponseHandlingException, UnexpectedResponse, httpx.HTTPError) as error:
+        raise StoreError(f"the Qdrant server did not answer as it should: {error}") from error
 
 
 class ServerStore:
@@ -56,15 +68,10 @@ class ServerStore:
     async def flush(self) -> None:
         """Nothing: writes are made with `wait`, and the server logs them before it answers."""
 
-    async def _call(self, call: Awaitable[T]) -> T:
-        try:
-            return await call
-        except (ResponseHandlingException, UnexpectedResponse, httpx.HTTPError) as error:
-            raise StoreError(f"the Qdrant server did not answer as it should: {error}") from error
-
-    async def _ready(self) -> AsyncQdrantClient:
+    async def ready(self) -> AsyncQdrantClient:
+        """The client, once the collection is there."""
         if not self._made:
-            if not await self._call(self._client.collection_exists(self._collection)):
+            if not await called(self._client.collection_exists(self._collection)):
                 await self._make()
             self._made = True
         return self._client
@@ -82,37 +89,37 @@ class ServerStore:
             raise StoreError(f"the Qdrant server cannot be reached: {error}") from error
         for field in KEYWORD_FIELDS:
             keyword = q.KeywordIndexParams(type=q.KeywordIndexType.KEYWORD, is_tenant=field == "tenant")
-            await self._call(client.create_payload_index(name, field, keyword, wait=True))
+            await called(client.create_payload_index(name, field, keyword, wait=True))
         for field in INTEGER_FIELDS:
-            await self._call(client.create_payload_index(name, field, q.PayloadSchemaType.INTEGER, wait=True))
+            await called(client.create_payload_index(name, field, q.PayloadSchemaType.INTEGER, wait=True))
 
     async def upsert(self, points: Sequence[NewPoint]) -> None:
         """Write chunks in batches."""
-        client = await self._ready()
+        client = await self.ready()
         for batch in batches(points):
             rows = [q.PointStruct(id=p.id, vector={BM25: _sparse(p.bm25)}, payload=p.payload.as_dict()) for p in batch]
-            await self._call(client.upsert(self._collection, rows, wait=True))
+            await called(client.upsert(self._collection, rows, wait=True))
 
     async def update_payload(self, ids: Sequence[str], fields: dict[str, Any]) -> None:
         """Set fields, vectors stay."""
-        client = await self._ready()
+        client = await self.ready()
         if ids:
-            await self._call(client.set_payload(self._collection, fields, points=list(ids), wait=True))
+            await called(client.set_payload(self._collection, fields, points=list(ids), wait=True))
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Delete points by id."""
-        client = await self._ready()
+        client = await self.ready()
         for batch in batches(ids):
             selector = q.PointIdsList(points=list(batch))
-            await self._call(client.delete(self._collection, selector, wait=True))
+            await called(client.delete(self._collection, selector, wait=True))
 
     async def set_dense(self, ids: Sequence[str], vectors: Floats) -> int:
         """Write dense vectors of the points that still exist.
 
         One that is deleted between the look and the write fails the batch; the worker then tries again.
         """
-        client = await self._ready()
-        found = await self._call(client.retrieve(self._collection, list(ids), with_payload=False, with_vectors=False))
+        client = await self.ready()
+        found = await called(client.retrieve(self._collection, list(ids), with_payload=False, with_vectors=False))
         present = {str(record.id) for record in found}
         rows = [
             q.PointVectors(id=id, vector={DENSE: vector.tolist()})
@@ -120,7 +127,7 @@ class ServerStore:
             if id in present
         ]
         if rows:
-            await self._call(client.update_vectors(self._collection, rows, wait=True))
+            await called(client.update_vectors(self._collection, rows, wait=True))
         return len(rows)
 
     async def pending(self, limit: int, exclude: Sequence[str]) -> list[tuple[str, Payload]]:
@@ -137,11 +144,16 @@ class ServerStore:
         records = await self._all(where, ["document_id", "revision", "chunk_index", "chunks"])
         return [StoredPoint(id=str(r.id), **(r.payload or {})) for r in records]
 
+    async def payloads(self, tenant: str, document_ids: Sequence[str]) -> list[Payload]:
+        """All points of the documents, with everything but their vectors."""
+        where = q.Filter(must=[_one_of("tenant", [tenant]), _one_of("document_id", document_ids)])
+        return [Payload(**(r.payload or {})) for r in await self._all(where, None)]
+
     async def documents(
-        self, tenants: Sequence[str], limit: int, cursor: str | None
+        self, tenants: Sequence[str] | None, limit: int, cursor: str | None
     ) -> tuple[list[DocumentRow], str | None]:
         """Pages over first chunks, in the order of their ids."""
-        first = q.Filter(must=[_one_of("tenant", tenants), _equal("chunk_index", 0)])
+        first = q.Filter(must=[*_whose(tenants), _equal("chunk_index", 0)])
         records, following = await self._scroll(first, limit, cursor, ROW_FIELDS)
         rows = [r.payload or {} for r in records]
         embedded = await self._embedded(tenants, [row["document_id"] for row in rows])
@@ -156,10 +168,10 @@ class ServerStore:
             return None
         return document_row(records[0].payload or {}, await self._embedded([tenant], [document_id]))
 
-    async def _embedded(self, tenants: Sequence[str], document_ids: Sequence[str]) -> Embedded:
+    async def _embedded(self, tenants: Sequence[str] | None, document_ids: Sequence[str]) -> Embedded:
         where = q.Filter(
             must=[
-                _one_of("tenant", tenants),
+                *_whose(tenants),
                 _one_of("document_id", document_ids),
                 q.HasVectorCondition(has_vector=DENSE),
             ]
@@ -167,7 +179,14 @@ class ServerStore:
         records = await self._all(where, ["tenant", "document_id", "revision"])
         return Counter((p["tenant"], p["document_id"], p["revision"]) for r in records if (p := r.payload))
 
-    async def _all(self, where: q.Filter, fields: list[str]) -> list[q.Record]:
+    async def chunks(self, tenant: str, document_id: str, start: int, limit: int) -> list[StoredChunk]:
+        """A range of chunk indices of one document."""
+        indices = q.FieldCondition(key="chunk_index", range=q.Range(gte=start, lt=start + limit))
+        where = q.Filter(must=[_one_of("tenant", [tenant]), _equal("document_id", document_id), indices])
+        found = [StoredChunk(id=str(r.id), **(r.payload or {})) for r in await self._all(where, CHUNK_FIELDS)]
+        return sorted(found, key=lambda chunk: chunk.chunk_index)
+
+    async def _all(self, where: q.Filter, fields: list[str] | None) -> list[q.Record]:
         found, cursor = await self._scroll(where, _PAGE, None, fields)
         while cursor is not None:
             page, cursor = await self._scroll(where, _PAGE, str(cursor), fields)
@@ -177,15 +196,15 @@ class ServerStore:
     async def _scroll(
         self, where: q.Filter, limit: int, cursor: str | None, fields: list[str] | None = None
     ) -> tuple[list[q.Record], Any]:
-        client = await self._ready()
+        client = await self.ready()
         call = client.scroll(
             self._collection, where, limit=limit, offset=cursor, with_payload=fields or True, with_vectors=False
         )
-        return await self._call(call)
+        return await called(call)
 
     async def counts(self, tenants: Sequence[str] | None) -> Counts:
         """Three exact counts over indexed fields."""
-        whose: list[Any] = [] if tenants is None else [_one_of("tenant", tenants)]
+        whose = _whose(tenants)
         return Counts(
             documents=await self._count([*whose, _equal("chunk_index", 0)]),
             chunks=await self._count(whose),
@@ -193,28 +212,37 @@ class ServerStore:
         )
 
     async def _count(self, conditions: list[Any]) -> int:
-        client = await self._ready()
+        client = await self.ready()
         where = q.Filter(must=conditions) if conditions else None
-        return (await self._call(client.count(self._collection, where, exact=True))).count
+        return (await called(client.count(self._collection, where, exact=True))).count
 
     async def search(self, plan: SearchPlan) -> list[Hit]:
-        """One query."""
-        client = await self._ready()
-        response = await self._call(
-            client.query_points(self._collection, limit=plan.limit, with_payload=True, **_query(plan))
+        """One query, then the payloads of what is chosen; a chunk that was deleted in between is left out."""
+        client = await self.ready()
+        response = await called(
+            client.query_points(self._collection, limit=plan.depth, with_payload=CANDIDATE_FIELDS, **_query(plan))
         )
-        return [Hit(str(p.id), p.score, Payload(**(p.payload or {}))) for p in response.points]
+        fields = [p.payload or {} for p in response.points]
+        found = [
+            Candidate(str(p.id), p.score, (f["tenant"], f["document_id"]))
+            for p, f in zip(response.points, fields, strict=True)
+        ]
+        chosen = plan.chosen(found)
+        ids: list[Any] = [c.id for c in chosen]
+        records = await called(client.retrieve(self._collection, ids, with_payload=True)) if ids else []
+        payloads = {str(r.id): Payload(**(r.payload or {})) for r in records}
+        return [Hit(c.id, c.score, payloads[c.id]) for c in chosen if c.id in payloads]
 
 
 def _query(plan: SearchPlan) -> dict[str, Any]:
-    readable = q.Filter(must=[_one_of("tenant", plan.tenants)])
-    where = readable
-    if plan.source is not None:
-        where = q.Filter(must=[_one_of("tenant", plan.tenants), _equal("source", plan.source)])
+    tenants: list[Any] = [_equal("tenant", tenant) for tenant in plan.tenants]
+    source: list[Any] | None = None if plan.source is None else [_equal("source", plan.source)]
+    excluded: list[Any] | None = [_one_of("document_id", plan.exclude)] if plan.exclude else None
+    where = q.Filter(should=tenants, must=source, must_not=excluded)
     lists: list[tuple[Any, str, q.SearchParams | None, float]] = []
     if plan.bm25 is not None:
         # term rarity is that of the chunks this tenant can read; other tenants' do not shift its scores
-        params = q.SearchParams(idf=q.IdfCorpusParams(corpus=readable))
+        params = q.SearchParams(idf=q.IdfCorpusParams(corpus=q.Filter(should=tenants)))
         lists.append((_sparse(plan.bm25), BM25, params, plan.fusion.bm25_weight))
     if plan.dense is not None:
         lists.append((plan.dense.tolist(), DENSE, None, plan.fusion.dense_weight))
@@ -230,6 +258,10 @@ def _query(plan: SearchPlan) -> dict[str, Any]:
     weights = [weight for *_, weight in lists]
     # Qdrant counts ranks from 0, the textbook from 1
     return {"prefetch": prefetch, "query": q.RrfQuery(rrf=q.Rrf(k=plan.fusion.rrf_k + 1, weights=weights))}
+
+
+def _whose(tenants: Sequence[str] | None) -> list[Any]:
+    return [] if tenants is None else [_one_of("tenant", tenants)]
 
 
 def _one_of(field: str, values: Sequence[str]) -> q.FieldCondition:

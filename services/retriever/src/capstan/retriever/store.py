@@ -5,9 +5,9 @@ vectors `dense` and `bm25`. A chunk whose point has no dense vector yet is pendi
 record of what is to be embedded, so a restart forgets nothing.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -86,6 +86,17 @@ class StoredPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk as a reader sees it."""
+
+    id: str
+    revision: str
+    chunk_index: int
+    heading: list[str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A search result; `score` is BM25, cosine or the fused score, by mode."""
 
@@ -110,6 +121,8 @@ Embedded = Counter[tuple[str, str, str]]
 """How many chunks of (tenant, document, revision) have a dense vector."""
 
 ROW_FIELDS = ["tenant", "document_id", "revision", "title", "chunks"]
+
+CHUNK_FIELDS = ["revision", "chunk_index", "heading", "text"]
 
 
 def document_row(first: dict[str, Any], embedded: Embedded) -> DocumentRow:
@@ -143,7 +156,8 @@ class Fusion:
 
     `rrf`: reciprocal rank fusion (Cormack, Clarke, Büttcher 2009), score = sum of weight / (k + rank),
     rank counted from 1. `dbsf`: Qdrant's distribution-based score fusion; takes neither k nor weights.
-    `candidates` is the length of each list before fusion.
+    `candidates` is the length of each list before fusion. `siblings` is what chunks of one document add to
+    each other: the best other one's score times `siblings`, the next one's times its square, and so on.
     """
 
     kind: Literal["rrf", "dbsf"] = "rrf"
@@ -151,11 +165,16 @@ class Fusion:
     bm25_weight: float = 1.0
     dense_weight: float = 1.0
     candidates: int = 50
+    siblings: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """One search: at least one of the two query vectors, and whose chunks may be seen."""
+    """One search: at least one of the two query vectors, and whose chunks may be seen.
+
+    Chunks of the documents `exclude` are left out before either list is cut to its length; at most
+    `per_document` chunks of each document are chosen from what was found.
+    """
 
     tenants: tuple[str, ...]
     limit: int
@@ -163,6 +182,73 @@ class SearchPlan:
     dense: Floats | None
     source: str | None
     fusion: Fusion
+    exclude: tuple[str, ...] = ()
+    per_document: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tenants:
+            raise ValueError("a search without a tenant would see everything")
+
+    @property
+    def depth(self) -> int:
+        """How many chunks to ask the engine for: all that the lists can hold."""
+        lists = (self.bm25 is not None) + (self.dense is not None)
+        return max(self.limit, lists * self.fusion.candidates)
+
+    def chosen(self, found: Sequence["Candidate"]) -> list["Candidate"]:
+        """The answer, best first, of what the engine found.
+
+        The engine leaves the order of equal fused scores to chance, and equal ranks in two lists are
+        equal scores: here it is that of the ids, so that the same search has the same answer.
+        """
+        if self.bm25 is not None and self.dense is not None:
+            found = _supported(found, self.fusion.siblings)
+            found = sorted(found, key=lambda candidate: (-candidate.score, candidate.id))
+        if self.per_document is not None:
+            found = _spread(found, self.per_document)
+        return list(found[: self.limit])
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that was found; `document` is its tenant and document id."""
+
+    id: str
+    score: float
+    document: tuple[str, str]
+
+
+CANDIDATE_FIELDS = ["tenant", "document_id"]
+
+
+def _supported(found: Sequence[Candidate], weight: float) -> list[Candidate]:
+    """Scores with what the chunks of one document add to each other.
+
+    A document that is found in several places is more often the one that is asked for.
+    """
+    if not weight:
+        return list(found)
+    scores = defaultdict[tuple[str, str], list[float]](list)
+    for candidate in sorted(found, key=lambda candidate: -candidate.score):
+        scores[candidate.document].append(candidate.score)
+    supported = []
+    for candidate in found:
+        others = list(scores[candidate.document])
+        others.remove(candidate.score)
+        gain = sum(score * weight**place for place, score in enumerate(others, start=1))
+        supported.append(replace(candidate, score=candidate.score + gain))
+    return supported
+
+
+def _spread(found: Sequence[Candidate], per_document: int) -> list[Candidate]:
+    """The first `per_document` of each document, in order."""
+    seen = Counter[tuple[str, str]]()
+    kept = []
+    for candidate in found:
+        seen[candidate.document] += 1
+        if seen[candidate.document] <= per_document:
+            kept.append(candidate)
+    return kept
 
 
 class VectorStore(Protocol):
@@ -192,16 +278,22 @@ class VectorStore(Protocol):
     async def stored(self, tenant: str, document_ids: Sequence[str]) -> list[StoredPoint]:
         """All chunks of the tenant's documents with these ids."""
 
+    async def payloads(self, tenant: str, document_ids: Sequence[str]) -> list[Payload]:
+        """What is stored with all chunks of the tenant's documents with these ids, in no order."""
+
     async def documents(
-        self, tenants: Sequence[str], limit: int, cursor: str | None
+        self, tenants: Sequence[str] | None, limit: int, cursor: str | None
     ) -> tuple[list[DocumentRow], str | None]:
-        """A page of documents and the cursor of the next."""
+        """A page of documents and the cursor of the next; tenants None means all of them."""
 
     async def document(self, tenant: str, document_id: str) -> DocumentRow | None:
         """One document of one tenant."""
+
+    async def chunks(self, tenant: str, document_id: str, start: int, limit: int) -> list[StoredChunk]:
+        """The document's chunks from index `start` to below `start + limit`, in order."""
 
     async def counts(self, tenants: Sequence[str] | None) -> Counts:
         """Counts over the tenants' chunks; None means all of them."""
 
     async def search(self, plan: SearchPlan) -> list[Hit]:
-        """Best hits first. One call to the engine; the tenant filter stands inside every prefetch."""
+        """Best hits first. The tenant filter stands inside every prefetch."""

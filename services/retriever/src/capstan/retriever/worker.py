@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.retriever.embedder import Embedder, view
+from capstan.retriever.embedder import Embedder, View, view
 from capstan.retriever.metrics import Metrics
 from capstan.retriever.store import Counts, Floats, Payload, VectorStore
 
@@ -67,12 +67,17 @@ class Worker:
         metrics: Metrics,
         *,
         threads: int,
+        view: View = view,
+        in_use: bool = True,
         now: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._metrics = metrics
+        self._view = view
+        self.in_use = in_use
+        """Whether searches go to this index: the gauges show its size."""
         self._now = now
         self._pause = pause
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="embed", initializer=_lower_priority)
@@ -145,7 +150,7 @@ class Worker:
 
     def _embed_one(self, payload: Payload) -> Floats:
         with self._metrics.embedding_seconds.time():
-            vector = self._embedder.embed(view(payload.title, payload.heading, payload.text))
+            vector = self._embedder.embed(self._view(payload.title, payload.heading, payload.text))
         if not np.isfinite(vector).all():
             raise ValueError("the embedder returned numbers that are not finite")
         return vector
@@ -172,7 +177,8 @@ class Worker:
         speed = done / seconds if done and seconds > 0 else before
         per_s = 0.0 if not counts.pending else 0.7 * before + 0.3 * speed if before else speed
         self.progress = Progress(counts, per_s)
-        self._metrics.index(counts)
+        if self.in_use:
+            self._metrics.index(counts)
         if done and (self._now() - self._logged_at >= _PROGRESS_EVERY_S or counts.pending == 0):
             self._logged_at = self._now()
             log.info(
