@@ -1,134 +1,17 @@
-"""The generator over HTTP, in front of small stand-ins for retriever, reranker and gateway."""
+"""The generator over HTTP, in front of small stand-ins for retriever, reranker and gateway (conftest.py)."""
 
 import asyncio
-import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, StreamingResponse
 
-from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
-from capstan.generator.app import create_generator
-from capstan.generator.settings import GeneratorSettings
+from capstan.common.identity import IDENTITY_HEADER
 
-TEXTS = ["Use git add to stage a file.", "The pipe system call creates a data channel."]
-WRITES = ["Use git add", " to stage a file [1", "]. Bananas are yellow sweet fruit [2]."]
-
-
-class Neighbours:
-    """What the services around the generator do in a test, and what they were asked."""
-
-    def __init__(self) -> None:
-        self.results = [
-            {
-                "id": f"c{n}",
-                "document_id": f"d{n}",
-                "title": f"T{n}",
-                "heading": ["H"],
-                "text": text,
-                "url": f"u{n}",
-                "source": "s",
-                "license": "MIT",
-                "score": 1.0,
-            }
-            for n, text in enumerate(TEXTS)
-        ]
-        self.scores = [0.2, 0.9]
-        self.rerank_status = 200
-        self.search_status = 200
-        self.llm_status = 200
-        self.writes = WRITES
-        self.end = ["data: [DONE]\n\n"]
-        self.pause = False
-        self.tenants: list[str] = []
-        self.llm_bodies: list[dict[str, Any]] = []
-        self.llm_closed = asyncio.Event()
-
-    def app(self, secret: str) -> FastAPI:
-        app = FastAPI()
-        signer = Signer(secret)
-
-        def note(request: Request) -> None:
-            identity = signer.verify(request.headers[IDENTITY_HEADER])
-            self.tenants.append(f"{identity.tenant}/{identity.service}")
-
-        @app.post("/v1/search")
-        async def search(request: Request) -> JSONResponse:
-            note(request)
-            return JSONResponse({"results": self.results}, self.search_status)
-
-        @app.post("/v1/rerank")
-        async def rerank(request: Request) -> JSONResponse:
-            note(request)
-            ranked = sorted(enumerate(self.scores), key=lambda pair: -pair[1])
-            results = [{"index": i, "relevance_score": score} for i, score in ranked]
-            return JSONResponse({"results": results}, self.rerank_status)
-
-        @app.post("/v1/chat/completions", response_model=None)
-        async def chat(request: Request) -> JSONResponse | StreamingResponse:
-            note(request)
-            self.llm_bodies.append(await request.json())
-            if self.llm_status != 200:
-                return JSONResponse({"error": {"message": "the queue is full"}}, self.llm_status)
-            return StreamingResponse(self._stream(), media_type="text/event-stream")
-
-        return app
-
-    async def _stream(self) -> Any:
-        for text in self.writes:
-            yield _event({"choices": [{"index": 0, "delta": {"content": text}}]})
-        try:
-            if self.pause:
-                await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            self.llm_closed.set()
-            raise
-        yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
-        yield _event({"choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 9}})
-        for text in self.end:
-            yield text
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"
-
-
-class Setup:
-    def __init__(self, client: httpx2.AsyncClient, neighbours: Neighbours) -> None:
-        self.client = client
-        self.neighbours = neighbours
-
-    async def ask(self, question: str = "How do I stage a file?", **extra: Any) -> httpx2.Response:
-        body = {"model": "docs", "messages": [{"role": "user", "content": question}], **extra}
-        return await self.client.post("/v1/chat/completions", json=body)
-
-
-@pytest.fixture
-async def generator(serve: Any, identity_secret: str) -> Any:
-    neighbours = Neighbours()
-    url = await serve(neighbours.app(identity_secret))
-    clients = []
-
-    async def start(**settings: Any) -> Setup:
-        values = {"gateway_url": url, "retriever_url": url, "reranker_url": url, "llm": "small", **settings}
-        app = create_generator(GeneratorSettings(identity_secret=identity_secret, **values))
-        token = Signer(identity_secret).sign(Identity("acme", "gateway"))
-        base_url = await serve(app)
-        clients.append(
-            httpx2.AsyncClient(base_url=base_url, trust_env=False, timeout=10, headers={IDENTITY_HEADER: token})
-        )
-        return Setup(clients[-1], neighbours)
-
-    yield start
-    for client in clients:
-        await client.aclose()
-
-
-def _chunks(response: httpx2.Response) -> list[Any]:
-    lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
-    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+Chunks = Callable[[httpx2.Response], list[Any]]
+ADD = "Use git add to stage a file."
+PIPE = "The pipe system call creates a data channel."
 
 
 async def test_an_answer_has_checked_citations(generator: Any) -> None:
@@ -138,7 +21,7 @@ async def test_an_answer_has_checked_citations(generator: Any) -> None:
     # The reranker puts "pipe" first, so the model's [1] is wrong for this sentence and is corrected to [2].
     assert message["content"] == "Use git add to stage a file. [2] Bananas are yellow sweet fruit."
     citation = message["annotations"][0]["url_citation"]
-    assert (citation["url"], citation["quote"], citation["document_id"]) == ("u0", TEXTS[0], "d0")
+    assert (citation["url"], citation["quote"], citation["document_id"]) == ("u0", ADD, "d0")
     assert message["content"][citation["start_index"] : citation["end_index"]] == "[2]"
     assert body["usage"] == {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59}
     assert body["choices"][0]["finish_reason"] == "length"
@@ -149,10 +32,10 @@ async def test_an_answer_has_checked_citations(generator: Any) -> None:
     )
 
 
-async def test_stream_and_whole_answer_are_the_same(generator: Any) -> None:
+async def test_stream_and_whole_answer_are_the_same(generator: Any, chunks_of: Chunks) -> None:
     setup = await generator()
     whole = (await setup.ask()).json()["choices"][0]["message"]
-    chunks = _chunks(await setup.ask(stream=True, stream_options={"include_usage": True}))
+    chunks = chunks_of(await setup.ask(stream=True, stream_options={"include_usage": True}))
     assert chunks[-1] == "[DONE]"
     assert chunks[-2]["usage"]["total_tokens"] == 59
     text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-2])
@@ -164,7 +47,8 @@ async def test_stream_and_whole_answer_are_the_same(generator: Any) -> None:
 async def test_every_inner_call_carries_the_users_tenant(generator: Any) -> None:
     setup = await generator()
     await setup.ask()
-    assert setup.neighbours.tenants == ["acme/generator"] * 3
+    assert set(setup.neighbours.tenants) == {"acme/generator"}
+    assert len(setup.neighbours.tenants) > 4  # search, chunks, rerank, chat, embeddings
 
 
 async def test_without_identity_nothing_is_answered(generator: Any) -> None:
@@ -196,32 +80,33 @@ async def test_an_overloaded_model_gives_an_extractive_answer_marked_as_such(gen
     message = body["choices"][0]["message"]
     assert body["capstan"]["mode"] == "extractive"
     assert body["capstan"]["note"] == "the queue is full"
-    assert f"“{TEXTS[0]}” [2]" in message["content"]
+    assert f"{ADD} [2]" in message["content"]
+    assert message["content"].startswith("The language model is not available")
     for annotation in message["annotations"]:
         citation = annotation["url_citation"]
         assert message["content"][citation["start_index"] : citation["end_index"]] == f"[{citation['id']}]"
 
 
-async def test_options_that_the_model_refuses_are_the_clients_mistake(generator: Any) -> None:
+async def test_options_that_the_model_refuses_are_the_clients_mistake(generator: Any, chunks_of: Chunks) -> None:
     setup = await generator()
     setup.neighbours.llm_status = 400
     assert (await setup.ask(temperature=9)).status_code == 400
-    assert _chunks(await setup.ask(temperature=9, stream=True))[-1]["error"]["message"] == "the queue is full"
+    assert chunks_of(await setup.ask(temperature=9, stream=True))[-1]["error"]["message"] == "the queue is full"
 
 
-async def test_a_model_that_dies_midway_ends_in_an_error_event(generator: Any) -> None:
+async def test_a_model_that_dies_midway_ends_in_an_error_event(generator: Any, chunks_of: Chunks) -> None:
     setup = await generator()
-    setup.neighbours.end = [_event({"error": {"message": "the worker died"}})]
-    chunks = _chunks(await setup.ask(stream=True))
+    setup.neighbours.end = ['data: {"error": {"message": "the worker died"}}\n\n']
+    chunks = chunks_of(await setup.ask(stream=True))
     assert "[DONE]" not in chunks
     assert chunks[-1]["error"]["code"] == "upstream_died"
     assert (await setup.ask()).status_code == 502
 
 
-async def test_a_stream_without_its_end_is_an_error_too(generator: Any) -> None:
+async def test_a_stream_without_its_end_is_an_error_too(generator: Any, chunks_of: Chunks) -> None:
     setup = await generator()
     setup.neighbours.end = []
-    assert "error" in _chunks(await setup.ask(stream=True))[-1]
+    assert "error" in chunks_of(await setup.ask(stream=True))[-1]
 
 
 @pytest.mark.parametrize("thin", ["nothing found", "nothing relevant"])
@@ -239,9 +124,11 @@ async def test_thin_evidence_means_a_short_abstention(generator: Any, thin: str)
 async def test_an_answer_without_any_support_ends_with_what_the_documents_say(generator: Any) -> None:
     setup = await generator()
     setup.neighbours.writes = ["Bananas are yellow and ripen."]
-    message = (await setup.ask()).json()["choices"][0]["message"]
-    assert message["content"] == f"Bananas are yellow and ripen.\n\nThe documents say: “{TEXTS[1]}” [1]"
-    assert len(message["annotations"]) == 1
+    body = (await setup.ask()).json()
+    message = body["choices"][0]["message"]
+    assert message["content"] == f"Bananas are yellow and ripen.\n\nThe documents say:\n\n{ADD} [2]"
+    assert [a["url_citation"]["quote"] for a in message["annotations"]] == [ADD]
+    assert [s["supported"] for s in body["capstan"]["sentences"]] == [False, True]
 
 
 async def test_a_strict_answer_ends_when_the_model_leaves_its_evidence(generator: Any) -> None:
@@ -256,6 +143,63 @@ async def test_a_strict_answer_ends_when_the_model_leaves_its_evidence(generator
     setup.neighbours.pause = True  # without giving up, the test would wait for ever
     message = (await setup.ask()).json()["choices"][0]["message"]
     assert message["content"] == "Use git add to stage a file. [2]"
+
+
+async def test_a_strict_answer_of_which_little_is_left_goes_on_with_an_extract(generator: Any, new_result: Any) -> None:
+    setup = await generator(grounding="strict")
+    text = "Staging adds a file. To stage a file and all of its parts, run git add with the name of the file."
+    setup.neighbours.results = [new_result(0, text)]
+    setup.neighbours.writes = ["Staging adds a file. Bananas are yellow sweet fruit. Apples are green round fruit."]
+    body = (await setup.ask()).json()
+    said, extract = body["choices"][0]["message"]["content"].split("\n\nThe documents say:\n\n")
+    assert said == "Staging adds a file. [1]"
+    assert extract == "To stage a file and all of its parts, run git add with the name of the file. [1]"
+    assert (body["capstan"]["mode"], body["capstan"]["note"][:6]) == ("generated", "little")
+
+
+async def test_an_abstention_names_the_closest_documents_without_citing_them(generator: Any) -> None:
+    setup = await generator(min_relevance=0.95)
+    setup.neighbours.results[1]["title"] = "Pipes [2]"
+    body = (await setup.ask()).json()
+    message = body["choices"][0]["message"]
+    assert message["content"].endswith("The closest documents: Pipes (2); T0.")
+    assert [s["document_id"] for s in body["capstan"]["suggestions"]] == ["d1", "d0"]
+    assert message["annotations"] == []
+
+
+async def test_a_question_that_nothing_answers_is_an_abstention(generator: Any) -> None:
+    setup = await generator(grounding="strict")
+    setup.neighbours.writes = ["Bananas are yellow and ripen."]
+    body = (await setup.ask("Who won the football world cup?")).json()
+    assert body["capstan"]["mode"] == "abstained"
+    assert body["choices"][0]["message"]["content"].startswith("I could not find an answer")
+    assert [s["supported"] for s in body["capstan"]["sentences"]] == [False]
+
+
+async def test_without_embeddings_words_verify_and_it_is_said(generator: Any) -> None:
+    setup = await generator()
+    assert (await setup.ask()).json()["capstan"]["verified_by"] == "words and embeddings"
+    setup.neighbours.embeddings_status = 503
+    body = (await setup.ask()).json()
+    assert body["capstan"]["verified_by"] == "words"
+    assert (
+        body["choices"][0]["message"]["content"] == "Use git add to stage a file. [2] Bananas are yellow sweet fruit."
+    )
+    assert "capstan_generator_unembedded_total 1.0" in (await setup.client.get("/metrics")).text
+
+
+async def test_a_passage_is_widened_by_its_neighbours_and_a_quote_names_its_chunk(generator: Any) -> None:
+    setup = await generator()
+    setup.neighbours.documents = {"d1": ["Pipes connect processes.", PIPE, "Closing an end of it closes the channel."]}
+    setup.neighbours.results[1] |= {"id": "d1-1", "chunk_index": 1}
+    setup.neighbours.writes = ["Closing an end of it closes the channel."]
+    body = (await setup.ask()).json()
+    source = body["capstan"]["sources"][0]
+    assert (source["chunk_id"], source["chunks"]) == ("d1-1", ["d1-0", "d1-1", "d1-2"])
+    assert body["choices"][0]["message"]["annotations"][0]["url_citation"]["chunk_id"] == "d1-2"
+    assert source["text"] in setup.neighbours.llm_bodies[0]["messages"][1]["content"]
+    narrow = (await setup.ask(capstan={"neighbours": 0})).json()
+    assert narrow["capstan"]["sources"][0]["chunks"] == ["d1-1"]
 
 
 async def test_a_client_that_leaves_stops_the_model(generator: Any) -> None:
@@ -304,4 +248,5 @@ async def test_a_follow_up_carries_the_question_before_it(generator: Any) -> Non
         {"role": "user", "content": [{"type": "text", "text": "And undo it?"}]},
     ]
     await setup.client.post("/v1/chat/completions", json={"model": "docs", "messages": history})
-    assert "How do I stage a file?\nAnd undo it?" in setup.neighbours.llm_bodies[0]["messages"][1]["content"]
+    assert setup.neighbours.searches[0]["query"] == "And undo it? (stage file)"
+    assert "Question: And undo it? (stage file)" in setup.neighbours.llm_bodies[0]["messages"][1]["content"]

@@ -1,5 +1,6 @@
 """The generator's HTTP interface: chat completions whose model is the documents."""
 
+import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -12,15 +13,21 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import Receive, Scope, Send
 
 from capstan.common.app import create_app, require_identity
-from capstan.common.context import request_id
 from capstan.common.disconnect import ClientGone, until_disconnect
 from capstan.common.errors import ApiError, error_body
 from capstan.common.http import service_client
 from capstan.common.identity import IDENTITY_HEADER, Identity
 from capstan.generator.answer import Answer, Answerer
 from capstan.generator.chat import ChatFormat, ChatRequest, annotations, details
-from capstan.generator.evidence import EvidenceFinder
+from capstan.generator.embeddings import Embeddings
+from capstan.generator.evidence import EvidenceFinder, Headers
+from capstan.generator.feedback import feedback_router
+from capstan.generator.history import Keeping, history_router
+from capstan.generator.interleave import interleave_router
 from capstan.generator.llm import Llm, LlmBroke, LlmRejected
+from capstan.generator.options import load_arms
+from capstan.generator.page import page_router
+from capstan.generator.records import Records
 from capstan.generator.settings import GeneratorSettings
 
 _DONE = b"data: [DONE]\n\n"
@@ -39,13 +46,23 @@ class _Metrics:
         self.unranked = Counter(
             "capstan_generator_unranked_total", "Answers in the retriever's order, reranker down.", registry=registry
         )
+        self.unembedded = Counter(
+            "capstan_generator_unembedded_total", "Answers verified by words alone.", registry=registry
+        )
+        self.withheld = Counter(
+            "capstan_generator_withheld_passages_total",
+            "Passages that speak to the model.",
+            registry=registry,
+        )
 
     def record(self, answer: Answer) -> None:
         self.answers.labels(answer.mode.value).inc()
         self.evidence.observe(answer.timings_ms["evidence"] / 1e3)
         self.unranked.inc(answer.evidence.unranked is not None)
         self.sentences.labels("yes").inc(answer.binder.supported)
-        self.sentences.labels("no").inc(answer.binder.sentences - answer.binder.supported)
+        self.sentences.labels("no").inc(len(answer.binder.checked) - answer.binder.supported)
+        self.unembedded.inc(answer.binder.verifier.lexical_only)
+        self.withheld.inc(answer.withheld)
 
 
 def create_generator(settings: GeneratorSettings) -> FastAPI:
@@ -55,37 +72,55 @@ def create_generator(settings: GeneratorSettings) -> FastAPI:
     retriever = service_client(str(settings.retriever_url), timeout_s=20)
     reranker = service_client(str(settings.reranker_url), timeout_s=20)
     gateway = service_client(str(settings.gateway_url), timeout_s=settings.llm_timeout_s)
+    records = Records(settings.data_dir, keep_days=settings.keep_answers, registry=registry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with retriever, reranker, gateway:
+        async with retriever, reranker, gateway, records:
             yield
 
     app = create_app("generator", settings=settings, ready=lambda: None, registry=registry, lifespan=lifespan)
-    finder = EvidenceFinder(retriever, reranker, candidates=settings.candidates)
-    answerer = Answerer(finder, Llm(gateway, settings.llm), settings)
+    arms = load_arms(settings)
+    finder = EvidenceFinder(retriever, reranker)
+
+    def embed(headers: Headers) -> Embeddings:
+        return Embeddings(retriever, headers, timeout_s=settings.embeddings_timeout_s)
+
+    answerer = Answerer(finder, Llm(gateway, settings.llm), settings, embed=embed)
+
+    app.include_router(history_router(records))
+    app.include_router(feedback_router(records))
+    app.include_router(interleave_router(records, finder, arms))
+    app.include_router(page_router())
 
     @app.get("/v1/models", tags=["models"])
     async def models() -> dict[str, Any]:
-        """The one model of this service."""
-        return {"object": "list", "data": [{"id": settings.model_name, "object": "model", "owned_by": "capstan"}]}
+        """The documents as a model, and one model for each arm."""
+        data = [{"id": name, "object": "model", "owned_by": "capstan"} for name in arms.models()]
+        return {"object": "list", "data": data}
+
+    @app.get("/v1/arms", tags=["models"])
+    async def list_arms() -> dict[str, Any]:
+        """The named sets of options, each with all that it sets."""
+        return {"object": "list", "data": arms.listing()}
 
     @app.post("/v1/chat/completions", tags=["inference"], response_model=None)
     async def chat(
         body: ChatRequest, request: Request, identity: Annotated[Identity, Depends(require_identity)]
     ) -> Response:
         """Answer the last user message from the documents, with citations."""
-        if body.model != settings.model_name:
-            message = f"the model {body.model[:100]!r} does not exist here; the model is {settings.model_name}"
-            raise ApiError(404, "model_not_found", message, param="model")
+        arm = arms.of_model(body.model)
+        options = body.capstan.over(arms.options(arm))
         headers = {
             IDENTITY_HEADER: request.app.state.signer.sign(Identity(identity.tenant, "generator")),
         }
         tokens = body.answer_tokens(settings.answer_tokens, settings.context_tokens // 2)
-        preparing = answerer.prepare(body.question(), tokens, headers)
+        preparing = answerer.prepare(body.turns(), arm, options, tokens, headers)
         answer = await until_disconnect(request.receive, preparing)
-        text = answerer.stream(answer, body.options(tokens), headers)
-        form = ChatFormat(id=f"chatcmpl-{request_id.get()}", created=int(time.time()), model=settings.model_name)
+        form = ChatFormat(id=f"chatcmpl-{secrets.token_hex(12)}", created=int(time.time()), model=body.model)
+        asked = body.turns()[-1].text
+        kept = Keeping(records, identity.tenant, form.head, asked, answer, streamed=body.stream)
+        text = kept.follow(answerer.stream(answer, body.sampling(tokens), headers))
         if body.stream:
             wants_usage = bool(body.stream_options and body.stream_options.include_usage)
             events = _events(answer, text, form, metrics, include_usage=wants_usage)
@@ -120,6 +155,8 @@ async def _events(
     answer: Answer, text: AsyncGenerator[str, None], form: ChatFormat, metrics: _Metrics, *, include_usage: bool
 ) -> AsyncIterator[bytes]:
     yield _event(form.chunk({"role": "assistant", "content": ""}))
+    if answer.options.trace:
+        yield _event(form.trace_chunk(answer))
     try:
         async with aclosing(text) as pieces:
             async for piece in pieces:

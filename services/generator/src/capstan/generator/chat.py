@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from capstan.common.errors import ApiError
 from capstan.generator.answer import Answer
-from capstan.generator.evidence import Passage
+from capstan.generator.citations import Checked
+from capstan.generator.condense import Turn
+from capstan.generator.options import AnswerOptions
+from capstan.generator.passages import Passage
 
 MAX_QUESTION_CHARS = 4000
 _PASSED_ON = ("temperature", "top_p", "seed", "stop", "frequency_penalty", "presence_penalty")
@@ -43,22 +46,23 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     n: int | None = None
+    capstan: AnswerOptions = Field(AnswerOptions(), description="Options of this answer; else the arm's.")
 
-    def question(self) -> str:
-        """The last user message; a follow-up carries the question before it. Raises `ApiError`."""
-        asked = [m.text().strip() for m in self.messages if m.role == "user"]
-        if not asked or not asked[-1]:
-            raise ApiError(400, "invalid_request", "the last user message is empty: ask a question", param="messages")
+    def turns(self) -> list[Turn]:
+        """The conversation up to the last user message, the question. Raises `ApiError`."""
         if self.n not in (None, 1):
             raise ApiError(400, "invalid_request", "this model gives one answer: leave out 'n'", param="n")
-        question = asked[-1]
-        if len(question) > MAX_QUESTION_CHARS:
+        said = [Turn(m.role, m.text().strip()) for m in self.messages if m.role in ("user", "assistant")]
+        while said and said[-1].role != "user":
+            said.pop()
+        if not said or not said[-1].text:
+            raise ApiError(400, "invalid_request", "the last user message is empty: ask a question", param="messages")
+        if len(said[-1].text) > MAX_QUESTION_CHARS:
             message = f"the question is longer than {MAX_QUESTION_CHARS} characters; shorten it"
             raise ApiError(400, "question_too_long", message, param="messages")
-        follow_up = len(asked) > 1 and len(asked[-2]) + len(question) < MAX_QUESTION_CHARS
-        return f"{asked[-2]}\n{question}" if follow_up else question
+        return said
 
-    def options(self, answer_tokens: int) -> dict[str, Any]:
+    def sampling(self, answer_tokens: int) -> dict[str, Any]:
         """Sampling options for the language model; greedy unless the client says otherwise.
 
         The penalty breaks loops. It counts only what the model wrote, so copying a passage is not punished.
@@ -77,10 +81,19 @@ class ChatFormat:
     def __init__(self, *, id: str, created: int, model: str) -> None:
         self._common = {"id": id, "created": created, "model": model}
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What all objects of the completion have: its id, time and model."""
+        return dict(self._common)
+
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None, **extra: Any) -> dict[str, Any]:
         """A `chat.completion.chunk`."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return {**self._common, "object": "chat.completion.chunk", "choices": [choice], **extra}
+
+    def trace_chunk(self, answer: Answer) -> dict[str, Any]:
+        """The chunk that tells what each stage found, before the first text."""
+        return {**self._common, "object": "chat.completion.chunk", "choices": [], "capstan": trace(answer)}
 
     def usage_chunk(self, answer: Answer) -> dict[str, Any]:
         """The chunk that carries usage and no choice."""
@@ -95,7 +108,7 @@ class ChatFormat:
             "object": "chat.completion",
             "choices": [choice],
             "usage": usage(answer),
-            "capstan": details(answer),
+            "capstan": {**details(answer), **({"stages": answer.evidence.stages} if answer.options.trace else {})},
         }
 
 
@@ -111,7 +124,7 @@ def annotations(answer: Answer) -> list[dict[str, Any]]:
                 "title": passage.place,
                 "id": c.number,
                 "document_id": passage.document_id,
-                "chunk_id": passage.chunk_id,
+                "chunk_id": passage.chunk_of(c.quote),
                 "quote": c.quote,
                 "support": c.support,
             },
@@ -121,18 +134,51 @@ def annotations(answer: Answer) -> list[dict[str, Any]]:
     ]
 
 
+def trace(answer: Answer) -> dict[str, Any]:
+    """What each stage of retrieval found, and for which question."""
+    return {"stages": answer.evidence.stages, "question": answer.question}
+
+
 def details(answer: Answer) -> dict[str, Any]:
     """What an OpenAI client does not know about: mode, sources, flags, times."""
     cited = {c.number for c in answer.binder.citations}
     return {
+        "arm": answer.arm,
+        "question": answer.question,
         "mode": answer.mode.value,
         "note": answer.note,
-        "reranked": answer.evidence.unranked is None,
+        "reranked": answer.evidence.reranked,
         "rerank_note": answer.evidence.unranked,
         "relevance": answer.evidence.best,
         "grounded": answer.grounded,
+        "verified_by": "words" if answer.binder.verifier.lexical_only else "words and embeddings",
+        "sentences": [_sentence(sentence) for sentence in answer.binder.checked],
         "sources": [_source(n, p, cited=n in cited) for n, p in enumerate(answer.passages, start=1)],
+        "suggestions": [_suggestion(p) for p in answer.suggestions],
+        "withheld": answer.withheld,
         "timings_ms": answer.timings_ms,
+    }
+
+
+def _sentence(sentence: Checked) -> dict[str, Any]:
+    return {
+        "text": sentence.text,
+        "start": sentence.start,
+        "end": sentence.end,
+        "supported": sentence.supported,
+        "citations": list(sentence.citations),
+        "support": sentence.support,
+        "similarity": sentence.similarity,
+    }
+
+
+def _suggestion(passage: Passage) -> dict[str, Any]:
+    return {
+        "document_id": passage.document_id,
+        "chunk_id": passage.chunk_id,
+        "title": passage.title,
+        "heading": list(passage.heading),
+        "url": passage.url,
     }
 
 
@@ -145,6 +191,7 @@ def _source(number: int, passage: Passage, *, cited: bool) -> dict[str, Any]:
         "url": passage.url,
         "document_id": passage.document_id,
         "chunk_id": passage.chunk_id,
+        "chunks": [chunk.id for chunk in passage.chunks],
         "source": passage.source,
         "license": passage.license,
         "relevance": passage.relevance,
@@ -153,6 +200,7 @@ def _source(number: int, passage: Passage, *, cited: bool) -> dict[str, Any]:
 
 
 def usage(answer: Answer) -> dict[str, int]:
-    """Tokens of the language model's call."""
-    prompt, completion = answer.usage.prompt, answer.usage.completion
+    """Tokens of the language model's calls."""
+    prompt = answer.usage.prompt + answer.condensing.prompt
+    completion = answer.usage.completion + answer.condensing.completion
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

@@ -1,25 +1,18 @@
 """Binds citations to passages while the answer streams.
 
-The model's markers (`[1]`, `[1, 2]`, also cut in two by the stream) are taken out of the text. When a
-sentence is complete, those that name a passage which supports it come back behind it; a sentence
-without a supported marker gets the passage that supports it best, or none. So every marker that a
-client sees names a passage that exists and holds most of the sentence's words.
+The model's markers are taken out of the text. Each complete sentence is verified; behind it come the markers of the
+passages that support it. So every marker that a client sees names a passage that exists and supports the sentence.
 
 A strict binder shows a sentence only when a passage supports it, and each sentence once.
 """
 
-import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from capstan.generator.evidence import Passage
-from capstan.generator.text import best_quote, end_of_sentence, support, words
-
-_MARKER = re.compile(r"[ \t]*\[ ?(\d{1,3}(?: ?[,;] ?\d{1,3}){0,7}) ?\]")
-_OPEN_MARKER = re.compile(r"[ \t]*\[[ \d,;]{0,48}$|[ \t]+$")
-_FENCE = "```"
-_CODE = re.compile(r"`([^`\n]+)`")
-_MIN_WORDS = 3
-"""A sentence of fewer content words is too short to be attributed to a passage by its words."""
+from capstan.generator.defuse import Sources
+from capstan.generator.markers import Sentence, Splitter, take_markers
+from capstan.generator.passages import Passage
+from capstan.generator.verify import Support, Verdict, Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,161 +26,122 @@ class Citation:
     support: float
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A sentence of the answer at `start:end`, its markers not included, and what its verification found.
+
+    One that is not shown (strict) has no place: `start` and `end` are None.
+    """
+
+    text: str
+    start: int | None
+    end: int | None
+    supported: bool
+    citations: tuple[int, ...]
+    support: float
+    similarity: float | None = None
+
+
 @dataclass
 class CitationBinder:
     """Text of the model in, text for the client out. `passages[0]` is `[1]`."""
 
-    passages: list[Passage]
-    min_support: float
+    passages: Sequence[Passage]
+    verifier: Verifier
     strict: bool = False
-    citations: list[Citation] = field(default_factory=list)
     text: str = ""
     """What the client has got so far."""
-    sentences: int = 0
-    """Complete sentences that could be attributed."""
-    supported: int = 0
-    """Those of them that a passage supports."""
+    citations: list[Citation] = field(default_factory=list)
+    checked: list[Checked] = field(default_factory=list)
     unsupported_in_a_row: int = 0
 
     def __post_init__(self) -> None:
-        self._pending = ""
-        self._sentence = ""
-        self._named: list[int] = []
-        self._in_code = False
-        self._fenced = False
+        self._splitter = Splitter(len(self.passages))
+        self._sources = Sources(frozenset(p.url for p in self.passages if p.url), tuple(p.text for p in self.passages))
         self._gap = ""
+        self._after_code = False
         self._shown: set[str] = set()
-        self._last = ""
-        self._words = [frozenset(words(f"{p.place}\n{p.text}")) for p in self.passages]
 
-    def feed(self, delta: str) -> str:
+    @property
+    def supported(self) -> int:
+        """Sentences that a passage supports."""
+        return sum(sentence.supported for sentence in self.checked)
+
+    async def feed(self, delta: str) -> str:
         """Take a piece of the model's text; return what may be shown now."""
         start = len(self.text)
-        self._pending += delta
-        held = _OPEN_MARKER.search(self._pending)
-        ready = self._pending[: held.start()] if held else self._pending
-        self._pending = self._pending[len(ready) :]
-        self._take(ready)
+        for sentence in self._splitter.feed(delta):
+            await self._take(sentence)
         return self.text[start:]
 
-    def finish(self) -> str:
-        """The model is done: what was held back, and the last sentence's citations."""
+    async def finish(self) -> str:
+        """The model is done: what was held back."""
         start = len(self.text)
-        ready, self._pending = self._pending, ""
-        self._take(_OPEN_MARKER.sub("", ready))
-        self._close_sentence()
+        for sentence in self._splitter.finish():
+            await self._take(sentence)
         return self.text[start:]
 
-    def quote(self, number: int, sentence: str, lead: str = "") -> str:
-        """Append a passage's own sentence as a cited quotation; return what was appended."""
+    def quote(self, number: int, text: str, *, quote: str, gap: str, is_code: bool = False) -> str:
+        """Append a passage's own words as a cited sentence; return what was appended. `quote` is their place in it."""
         start = len(self.text)
-        self._emit(f"{lead}“{sentence}”")
-        self._cite(number, sentence, 1.0)
+        verdict = Verdict(True, {number: Support(1.0, None, quote)}, 1.0)
+        self._show(self._inert(Sentence(text, gap, (number,), is_code)), verdict)
         return self.text[start:]
 
-    def _take(self, ready: str) -> None:
-        """Sort text into sentences; a marker belongs to the sentence before it, also behind the full stop."""
-        position = 0
-        for marker in _MARKER.finditer(ready):
-            if not self._is_citation(marker, ready):
-                continue
-            self._take_plain(ready[position : marker.start()])
-            self._named += [int(n) for n in re.findall(r"\d+", marker.group(1))]
-            position = marker.end()
-        self._take_plain(ready[position:])
-        self._in_code ^= bool(ready.count("`") % 2)
-        self._last = ready[-1:] or self._last
+    def say(self, text: str) -> str:
+        """Append words of our own, which nothing supports; return what was appended."""
+        start = len(self.text)
+        self._emit(text)
+        return self.text[start:]
 
-    def _is_citation(self, marker: re.Match[str], ready: str) -> bool:
-        """Tell `[1]` from `argv[1]`: code and indexing stay text."""
-        before = ready[: marker.start()]
-        if self._in_code ^ before.count("`") % 2:
-            return False
-        attached = marker.group().startswith("[") and (before[-1:] or self._last).isalnum()
-        numbers = [int(n) for n in re.findall(r"\d+", marker.group(1))]
-        return not attached or all(1 <= n <= len(self.passages) for n in numbers)
-
-    def _take_plain(self, piece: str) -> None:
-        while piece:
-            # The boundary shows only with the character behind it, so judge sentence and piece together.
-            end = end_of_sentence(self._sentence + piece)
-            if end is None:
-                self._grow(piece)
-                return
-            cut = max(0, end - len(self._sentence))
-            body, piece = piece[:cut], piece[cut:]
-            line = body.rstrip("\n")
-            self._grow(line)
-            self._close_sentence()
-            self._space(body[len(line) :])
-
-    def _grow(self, piece: str) -> None:
-        self._sentence += piece
-        if not self.strict:
-            self._emit(piece)
-
-    def _space(self, line_ends: str) -> None:
-        if self.strict:
-            self._gap += line_ends
-        else:
-            self._emit(line_ends)
-
-    def _close_sentence(self) -> None:
-        sentence_words = words(self._sentence)
-        if self._sentence.lstrip().startswith(_FENCE):
-            self._fenced = not self._fenced
-        elif len(sentence_words) >= (1 if self._fenced else _MIN_WORDS):
-            self.sentences += 1
-            scores = {n: self._support(n, sentence_words) for n in range(1, len(self.passages) + 1)}
-            numbers = self._supporting(scores)
-            self.supported += bool(numbers)
-            self.unsupported_in_a_row = 0 if numbers else self.unsupported_in_a_row + 1
-            if not self.strict or (numbers and self._show_once()):
-                for number in numbers:
-                    quote = best_quote(sentence_words, self.passages[number - 1].text)
-                    self._cite(number, quote, scores[number])
-        self._sentence = ""
-        self._named = []
-
-    def _show_once(self) -> bool:
-        """Show the sentence that was held back, unless it has been shown before."""
-        sentence = self._sentence.strip()
-        if sentence in self._shown:
-            return False
-        self._shown.add(sentence)
-        separator = "\n" if "\n" in self._gap else " "
-        self._emit((separator if self.text else "") + sentence)
+    async def _take(self, sentence: Sentence) -> None:
+        sentence = self._inert(sentence)
+        self._gap += sentence.gap
+        if not sentence.text:
+            return
+        verdict = await self.verifier.verify(sentence)
+        if verdict.is_claim:
+            self.unsupported_in_a_row = 0 if verdict.by else self.unsupported_in_a_row + 1
+        if self.strict and (not verdict.by or sentence.text in self._shown):
+            if verdict.is_claim and not verdict.by:
+                self.checked.append(Checked(sentence.text, None, None, False, (), verdict.support))
+            return
+        self._shown.add(sentence.text)
+        gap = ("\n" if "\n" in self._gap else " ") if self.strict else self._gap
         self._gap = ""
-        return True
+        self._show(replace(sentence, gap=gap), verdict)
 
-    def _support(self, number: int, sentence_words: list[str]) -> float:
-        """Word overlap; code, inline or in a block, must stand in the passage as it is."""
-        passage = self.passages[number - 1]
-        if self._fenced:
-            line = _flat(self._sentence.strip().removeprefix("$ "))
-            return float(line in _flat(passage.text))
-        held = f"{passage.place}\n{passage.text}"
-        if not all(re.search(rf"(?<!\w){re.escape(code)}(?!\w)", held) for code in _CODE.findall(self._sentence)):
-            return 0.0
-        return support(sentence_words, self._words[number - 1])
+    def _inert(self, sentence: Sentence) -> Sentence:
+        """The sentence as it can be shown anywhere; making it inert may bring a marker to light."""
+        if sentence.is_code:
+            return sentence
+        text, _ = take_markers(self._sources.inert(sentence.text), len(self.passages))
+        return replace(sentence, text=text)
 
-    def _supporting(self, scores: dict[int, float]) -> list[int]:
-        named = [n for n in dict.fromkeys(self._named) if scores.get(n, 0.0) >= self.min_support]
-        if named or not scores:
-            return named
-        best = max(scores, key=lambda n: (scores[n], -n))
-        return [best] if scores[best] >= self.min_support else []
+    def _show(self, sentence: Sentence, verdict: Verdict) -> None:
+        gap = sentence.gap if self.text else ""
+        if self.text and (sentence.is_code or self._after_code) and "\n" not in gap:
+            gap = "\n"
+        self._emit(gap)
+        self._after_code = sentence.is_code
+        start = len(self.text)
+        self._emit(sentence.text)
+        end = len(self.text)
+        for number, found in verdict.by.items():
+            if len(self.text) == end:
+                self._emit("\n" if sentence.is_code else " ")
+            self._cite(number, found)
+        if verdict.is_claim:
+            similarity = max((s.similarity for s in verdict.by.values() if s.similarity is not None), default=None)
+            support = max((s.words for s in verdict.by.values()), default=verdict.support)
+            self.checked.append(
+                Checked(sentence.text, start, end, bool(verdict.by), tuple(verdict.by), support, similarity)
+            )
 
-    def _cite(self, number: int, quote: str, score: float) -> None:
-        if self.text and not self.text[-1].isspace() and not self.text.endswith("]"):
-            self._emit(" ")
+    def _cite(self, number: int, support: Support) -> None:
         start = len(self.text)
         self._emit(f"[{number}]")
-        self.citations.append(Citation(number, start, len(self.text), quote, round(score, 3)))
+        self.citations.append(Citation(number, start, len(self.text), support.quote, support.words))
 
     def _emit(self, piece: str) -> None:
         self.text += piece
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())
