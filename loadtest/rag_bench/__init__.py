@@ -1,0 +1,1 @@
+"""Retrieval against a peer framework: the same documents, models and questions, side by side."""
