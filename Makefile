@@ -1,11 +1,13 @@
 # Every daily action. `make help` lists them.
 PYTHON ?= python3
 export Q
+SPLIT ?= dev
 BOOTSTRAP = $(PYTHON) native/bootstrap.py
 DEV = $(BOOTSTRAP) python
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask smoke test bench-gateway bench-overload lint format types openapi clean
+.PHONY: help run ask smoke test eval-rag ab labels pictures bench-rag bench-gateway bench-overload \
+	lint format types openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +24,21 @@ smoke: ## start a stack on free ports, ask three questions, check citations, pri
 test: lint types ## everything: linters, types, import rules, unit and end-to-end tests
 	@$(DEV) -m pytest
 
+eval-rag: ## evaluate retrieval and answers on the test questions; writes docs/rag.md and docs/results/rag.json
+	@$(BOOTSTRAP) eval-rag
+
+ab: ## compare two arms on the same questions: make ab A=default B=mode=bm25,rerank=null (SPLIT=dev|test)
+	@$(BOOTSTRAP) evaluate ab --a "$(A)" --b "$(B)" --split $(SPLIT) $(ARGS)
+
+labels: ## build the evaluation's questions anew
+	@$(BOOTSTRAP) labels
+
+pictures: ## the README's screenshots and screencast, of the running stack
+	@$(DEV) docs/make_pictures.py $(ARGS)
+
+bench-rag: ## retrieval beside LlamaIndex's, and reranking; writes docs/results/bench-rag.json
+	@$(BOOTSTRAP) bench-rag $(ARGS)
+
 bench-gateway: ## the gateway against its peers, one core each (QUICK=1: 90 s; PEERS=all: LiteLLM and Portkey too)
 	@$(BOOTSTRAP) bench-gateway $(ARGS)
 
@@ -33,7 +50,8 @@ lint: ## ruff and the import rules
 	@$(DEV) -m ruff format --check .
 	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
 
-PACKAGES = common gateway retriever reranker generator worker jobs.corpus native
+PACKAGES = common extract gateway retriever reranker generator worker native
+PACKAGES += jobs.corpus jobs.labels jobs.evaluate jobs.reranker
 types: ## mypy, strict
 	@$(DEV) -m mypy $(addprefix -p capstan.,$(PACKAGES))
 

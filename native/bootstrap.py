@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +61,57 @@ ENVIRONMENTS = {
             check=_TORCH_CHECK,
         ),
         Environment("jobs", ("training-jobs/requirements/corpus.txt", "training-jobs/requirements/evaluate.txt")),
-        Environment("training", ("training-jobs/requirements/reranker.txt",), on=("services", "jobs"), check=_TORCH_CHECK),
+        Environment(
+            "training", ("training-jobs/requirements/reranker.txt",), on=("services", "jobs"), check=_TORCH_CHECK
+        ),
         Environment("compiler", ("native/requirements-compiler.txt",), on=("services",)),
+        Environment("ragas", ("training-jobs/requirements/ragas.txt",)),
+        Environment("peers-rag", ("training-jobs/requirements/peers-rag.txt",), check=_TORCH_CHECK),
         Environment("peers", ("loadtest/requirements-peers.txt",)),
         Environment("peers-litellm", ("loadtest/requirements-peers-litellm.txt",)),
         Environment("dev", ("native/requirements-dev.txt", *_TORCH), on=("services", "jobs"), check=_TORCH_CHECK),
     )
 }
-BENCHES = {"bench-gateway": "loadtest.gateway_bench", "bench-overload": "loadtest.overload"}
 PEERS = ("peers", "peers-litellm") if os.environ.get("PEERS") == "all" else ("peers",)
 """Environments of the gateways that bench-gateway compares with."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command needs, and what runs it: an interpreter, and its arguments before the user's."""
+
+    needs: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    documents: bool = False
+    python: str = "services"
+    compiled: bool = False
+    """Whether the gateway's request path is compiled for it."""
+
+
+_STACK = ("services", "worker", "jobs")
+COMMANDS = {
+    "run": Command(_STACK, ("-m", "capstan.native", "run"), documents=True),
+    "smoke": Command(_STACK, ("-m", "capstan.native", "smoke"), documents=True),
+    "ask": Command(("services",), ("-m", "capstan.native", "ask")),
+    "eval-rag": Command((*_STACK, "ragas"), ("-m", "capstan.native", "evaluate"), documents=True),
+    "evaluate": Command(("services", "jobs"), ("-m", "capstan.jobs.evaluate"), documents=True, python="jobs"),
+    "labels": Command(
+        ("jobs",),
+        ("-m", "capstan.jobs.labels", "build", "--out", "training-jobs/labels"),
+        documents=True,
+        python="jobs",
+    ),
+    "bench-rag": Command(
+        ("services", "jobs", "peers-rag"), ("-m", "loadtest.rag_bench"), documents=True, python="jobs"
+    ),
+    "reranker": Command(
+        ("services", "jobs", "training"), ("-m", "capstan.jobs.reranker"), documents=True, python="training"
+    ),
+    "bench-gateway": Command(("services", "compiler", *PEERS), ("-m", "loadtest.gateway_bench"), compiled=True),
+    "bench-overload": Command(("services", "compiler", "peers"), ("-m", "loadtest.overload"), compiled=True),
+    "compiled": Command(("services", "compiler")),
+    "python": Command((*_STACK, "dev"), python="dev"),  # the developers' interpreter, with every package but vLLM's
+}
 
 _say_lock = threading.Lock()
 _started = time.monotonic()
@@ -204,9 +246,10 @@ def corpus_directory() -> Path:
     return CACHE / "corpus" / f"source-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}"
 
 
-def process_environment() -> dict[str, str]:
+def process_environment(environments: Sequence[str] = ()) -> dict[str, str]:
     """The environment in which every part runs: sources on the path, interpreters and directories by name."""
-    names = {variable_of(name): str(python_of(name)) for name in ("services", "worker", "jobs")}
+    named = {*_STACK, *environments} - {"dev", "compiler", "training"}
+    names = {variable_of(name): str(python_of(name)) for name in sorted(named)}
     return {
         **os.environ,
         **names,
@@ -233,17 +276,8 @@ def prepare(environments: list[str], *, documents: bool) -> None:
 
 def main() -> None:
     """Prepare what the command needs, then become it."""
-    command, *arguments = sys.argv[1:] or ["help"]
-    needs = {
-        "run": (["services", "worker", "jobs"], True),
-        "smoke": (["services", "worker", "jobs"], True),
-        "ask": (["services"], False),
-        "bench-gateway": (["services", "compiler", *PEERS], False),
-        "bench-overload": (["services", "compiler", "peers"], False),
-        "compiled": (["services", "compiler"], False),
-        "python": (["services", "worker", "jobs", "dev"], False),
-    }
-    if command not in needs:
+    name, *arguments = sys.argv[1:] or ["help"]
+    if name not in COMMANDS:
         print(__doc__)
         sys.exit(2)
     if sys.version_info < (3, 11):  # noqa: UP036 - a newcomer may have an older one
@@ -252,22 +286,17 @@ def main() -> None:
         )
     if importlib.util.find_spec("ensurepip") is None:
         raise SetupError("this Python cannot make virtual environments: install them first (apt install python3-venv)")
-    environments, documents = needs[command]
-    prepare(environments, documents=documents)
-    if command == "compiled":
+    command = COMMANDS[name]
+    prepare(list(command.needs), documents=command.documents)
+    if name == "compiled":
         print(compiled_gateway())
         return
-    variables = process_environment()
+    variables = process_environment(command.needs)
     variables["CAPSTAN_NATIVE_SETUP_S"] = f"{time.monotonic() - _started:.1f}"
-    if command == "python":  # the developers' interpreter, with every package but vLLM's
-        argv = [str(python_of("dev")), *arguments]
-    elif command in BENCHES:
-        variables |= {variable_of(name): str(python_of(name)) for name in environments if name in PEERS}
+    if command.compiled:
         variables["CAPSTAN_NATIVE_SOURCES"] = variables["PYTHONPATH"]
         variables["PYTHONPATH"] = os.pathsep.join([str(compiled_gateway()), variables["PYTHONPATH"]])
-        argv = [str(python_of("services")), "-m", BENCHES[command], *arguments]
-    else:
-        argv = [str(python_of("services")), "-m", "capstan.native", command, *arguments]
+    argv = [str(python_of(command.python)), *command.arguments, *arguments]
     os.execve(argv[0], argv, variables)  # noqa: S606 - become the command
 
 

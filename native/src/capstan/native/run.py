@@ -13,7 +13,7 @@ from capstan.common.provenance import provenance
 from capstan.native.ask import Answered, AskFailed, ask
 from capstan.native.console import Console
 from capstan.native.settings import NativeSettings
-from capstan.native.stack import api_key, check_ports, forget, identity_secret, remember, services
+from capstan.native.stack import LLM, api_key, check_ports, forget, identity_secret, remember, services
 from capstan.native.supervisor import ServiceFailed, Supervisor
 
 SAMPLE = "How do I show the commits that changed a file in git?"
@@ -51,7 +51,7 @@ async def run(settings: NativeSettings) -> int:
         failure = await supervisor.died()
         raise failure
 
-    return await _with_stack(settings, console, serve)
+    return await with_stack(settings, console, serve)
 
 
 async def smoke(settings: NativeSettings) -> int:
@@ -75,13 +75,13 @@ async def smoke(settings: NativeSettings) -> int:
         _keep_figures(settings, "make smoke", figures)
         return 0 if cited == len(answers) and not problems else 1
 
-    code = await _with_stack(settings, console, question)
+    code = await with_stack(settings, console, question)
     if figures:
         console.plain(json.dumps(figures))
     return code
 
 
-async def _with_stack(settings: NativeSettings, console: Console, work: Work) -> int:
+async def with_stack(settings: NativeSettings, console: Console, work: Work) -> int:
     """Start everything, do `work`, stop everything. Ctrl-C, SIGTERM and a closed terminal drain and give 0."""
     settings.state.mkdir(parents=True, exist_ok=True)
     api_key(settings)
@@ -190,9 +190,10 @@ def _welcome(settings: NativeSettings, key: str, timings: Timings, console: Cons
     console.plain(
         f"\nFirst answer {timings.first_answer_s:.0f} s after the command, "
         f"{settings.setup_s:.0f} s of them for setting up.\n\n"
+        f"  page       {_gateway(settings)}/#key={key}\n"
         f"  base_url   {_gateway(settings)}/v1\n"
         f"  api_key    {key}\n"
-        f"  models     docs (cited answers), smollm2-135m\n"
+        f"  models     docs (cited answers), {LLM}\n"
         f'  ask        make ask Q="How do I create a VPC?"\n'
         f"  logs       {settings.state / 'logs'}\n\n"
         "Vectors are computed in the background; until then answers rest on BM25. Ctrl-C stops."

@@ -18,6 +18,7 @@ class NativeSettings(CommonSettings):
     services_python: Path = Field(description="Interpreter of the services' environment.")
     worker_python: Path = Field(description="Interpreter of the vLLM environment.")
     jobs_python: Path = Field(description="Interpreter of the jobs' environment.")
+    ragas_python: Path | None = Field(None, description="Interpreter of the ragas environment, for the evaluation.")
     setup_s: float = Field(0.0, ge=0, description="Seconds that the set-up before this process took.")
     simulate: bool = Field(False, description="Serve the simulated model instead of vLLM.")
     logs: bool = Field(False, description="Show every log line of every service, not only warnings.")

@@ -12,6 +12,7 @@ from capstan.native.settings import NativeSettings
 from capstan.native.supervisor import Service
 
 TENANT = "demo"
+LLM = "smollm2-135m"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -29,6 +30,7 @@ def services(settings: NativeSettings) -> list[Service]:
     shared = {
         "CAPSTAN_CACHE_DIR": str(settings.cache_dir),
         "CAPSTAN_IDENTITY_SECRET": identity_secret(settings.state),
+        "CAPSTAN_RERANKER_MODEL": f"file:{settings.root / 'training-jobs/artifacts/reranker'}",
         **{f"CAPSTAN_{name.upper()}_PORT": str(port) for name, port in ports(settings).items()},
     }
 
@@ -46,7 +48,8 @@ def services(settings: NativeSettings) -> list[Service]:
                 "CAPSTAN_GENERATOR_GATEWAY_URL": url["gateway"],
                 "CAPSTAN_GENERATOR_RETRIEVER_URL": url["retriever"],
                 "CAPSTAN_GENERATOR_RERANKER_URL": url["reranker"],
-                "CAPSTAN_GENERATOR_LLM": "smollm2-135m",
+                "CAPSTAN_GENERATOR_LLM": LLM,
+                "CAPSTAN_GENERATOR_DATA_DIR": str(settings.state / "generator"),
                 # What a model this small needs: little to read, and its own words only where they are borne out.
                 "CAPSTAN_GENERATOR_PASSAGES": "3",
                 "CAPSTAN_GENERATOR_ANSWER_TOKENS": "96",

@@ -1,0 +1,87 @@
+"""`make eval-rag`: start the stack, wait for its vectors, then let the evaluation job ask it."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+
+import httpx2
+
+from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
+from capstan.native.console import Console
+from capstan.native.run import Timings, with_stack
+from capstan.native.settings import NativeSettings
+from capstan.native.stack import LLM, StackError, api_key, identity_secret
+from capstan.native.supervisor import Supervisor
+
+JUDGED_QUESTIONS = 20
+"""As many as a judge of 135M parameters on two cores answers in a quarter of an hour."""
+
+
+async def evaluate(settings: NativeSettings) -> int:
+    """Retrieval, answers, RAGAS, and the report; the exit code."""
+    if settings.ragas_python is None:
+        raise StackError("CAPSTAN_NATIVE_RAGAS_PYTHON is not set: run this through make eval-rag")
+    console = Console(all_logs=settings.logs)
+
+    async def work(_: Supervisor, __: Timings) -> int:
+        await _until_embedded(settings, console)
+        for number, command in enumerate(_commands(settings), start=1):
+            console.say(f"evaluation, step {number} of 4: {command[2]} {command[3]}")
+            if status := await _run(command, settings):
+                console.say(f"error: step {number} failed")
+                return status
+        return 0
+
+    return await with_stack(settings, console, work)
+
+
+def _commands(settings: NativeSettings) -> list[list[str]]:
+    """What is run, one after the other; each leaves its part of docs/rag.md and docs/results."""
+    gateway, retriever, reranker = (
+        f"http://127.0.0.1:{port}" for port in (settings.gateway_port, settings.retriever_port, settings.reranker_port)
+    )
+    answers = settings.state / "answers"
+    ask = ["--url", gateway, "--retriever", retriever, "--answers", str(answers)]
+    ask += ["--documents", str(settings.corpus_dir / "documents.jsonl")]
+    judge = ["--judge-url", f"{gateway}/v1", "--judge-model", LLM, "--questions", str(JUDGED_QUESTIONS)]
+    rows = ["--samples", str(answers / "samples.jsonl"), "--rows", str(answers / "ragas.jsonl")]
+    out = ["--out", str(settings.root / "docs/results/ragas.json"), "--embeddings", retriever]
+    job, ragas = str(settings.jobs_python), str(settings.ragas_python)
+    package = "capstan.jobs.evaluate"
+    return [
+        [job, "-m", package, "run", "--retriever", f"default={retriever}", "--reranker", f"default={reranker}"],
+        [job, "-m", f"{package}.answer_quality", "score", *ask],
+        [ragas, "-m", f"{package}.ragas_card", *rows, *out, *judge],
+        [job, "-m", f"{package}.answer_quality", "card"],
+    ]
+
+
+async def _run(command: Sequence[str], settings: NativeSettings) -> int:
+    secrets = {
+        "CAPSTAN_IDENTITY_SECRET": identity_secret(settings.state),
+        "API_KEY": api_key(settings),
+        "JUDGE_KEY": api_key(settings),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **secrets}, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+
+
+async def _until_embedded(settings: NativeSettings, console: Console) -> None:
+    """Dense search has to see every chunk before it is judged."""
+    signer = Signer(identity_secret(settings.state))
+    url = f"http://127.0.0.1:{settings.retriever_port}"
+    async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        while True:
+            header = {IDENTITY_HEADER: signer.sign(Identity("shared", "native"))}
+            index = (await client.get("/v1/index", headers=header)).raise_for_status().json()
+            if not index["pending"]:
+                return
+            console.say(f"embedding: {index['embedded']:,} of {index['chunks']:,} chunks")
+            await asyncio.sleep(10)
