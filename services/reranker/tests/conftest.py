@@ -5,7 +5,8 @@ import pytest
 
 from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
 from capstan.reranker.app import create
-from capstan.reranker.scorers import Scorer, Scores
+from capstan.reranker.scorers import Scorer
+from capstan.reranker.scores import Scores
 from capstan.reranker.settings import RerankerSettings
 
 SECRET = "a test secret of more than thirty-two characters"

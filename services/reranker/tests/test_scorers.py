@@ -1,6 +1,7 @@
-"""The two scorers over real models: late interaction over MiniLM, and a small cross-encoder."""
+"""The scorers over real models: the shipped artifact, late interaction over MiniLM, and a small cross-encoder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,77 @@ PASSAGES = [
 ]
 
 
+ARTIFACT = Path(__file__).parents[3] / "training-jobs" / "artifacts" / "reranker"
+
+
 def load(directory: Path, remember: int = 8) -> Scorer:
     cache = CommonSettings().cache_dir
     return load_scorer(directory, cache, passage_tokens=192, threads=2, remember=remember)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Scorer:
+    return load(ARTIFACT)
+
+
+@pytest.mark.parametrize(
+    ("query", "best", "others"),
+    [
+        (
+            "In Perl, how do I delete a file?",
+            "perlfunc(1): Perl builtin functions > unlink LIST\nDeletes a list of files.",
+            [
+                "perlfunc(1): Perl builtin functions > rename OLDNAME,NEWNAME\nChanges the name of a file.",
+                "git-rm(1): Remove files from the working tree and from the index\nRemove files matching pathspec.",
+            ],
+        ),
+        (
+            "how do i start a child process",
+            "fork(2): create a child process\nfork() creates a new process by duplicating the calling process.",
+            [
+                "wait(2): wait for process to change state\nThe wait() system call suspends execution.",
+                "PostgreSQL: VACUUM\nVACUUM reclaims storage occupied by dead tuples.",
+            ],
+        ),
+        (
+            "undo the last commit but keep my changes",
+            "git-reset(1): Reset current HEAD to the specified state > --soft\nDoes not touch the working tree at all.",
+            ["git-push(1): Update remote refs along with associated objects\nUpdates remote refs using local refs."],
+        ),
+    ],
+)
+def test_the_shipped_cross_encoder_puts_the_passage_that_answers_first(
+    shipped: Scorer, query: str, best: str, others: list[str]
+) -> None:
+    scores = shipped.score(query, [*others, best]).values
+    assert scores.index(max(scores)) == len(others)
+    assert all(0 < score < 1 for score in scores)
+
+
+def test_a_passage_about_something_else_scores_low(shipped: Scorer) -> None:
+    values = shipped.score("how do I delete a file?", PASSAGES).values
+    assert values[2] > 0.5 > values[1]
+
+
+def test_a_score_depends_on_its_own_pair_alone(shipped: Scorer) -> None:
+    together = shipped.score("how do I delete a file?", PASSAGES)
+    alone = [shipped.score("how do I delete a file?", [passage]) for passage in PASSAGES]
+    assert together.values == [scores.values[0] for scores in alone]
+    assert together.tokens == sum(scores.tokens for scores in alone)
+
+
+def test_what_is_too_long_is_cut_and_what_has_no_words_is_scored(shipped: Scorer) -> None:
+    long = " ".join(["file"] * 2000)
+    scores = shipped.score(long, [long, "\u200b", long + " unlink"])
+    assert scores.values[0] == scores.values[2]
+    assert all(0 < score < 1 for score in scores.values)
+
+
+def test_an_artifact_that_is_not_whole_is_a_clear_error(tmp_path: Path) -> None:
+    for name in ("config.json", "model.onnx"):
+        shutil.copy(ARTIFACT / name, tmp_path)
+    with pytest.raises(ModelError, match=r"has no tokenizer\.json; the artifact is not whole"):
+        load(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,16 @@ from capstan.reranker.app import create
 from capstan.reranker.scorers import load_scorer
 from capstan.reranker.settings import RerankerSettings
 
+ARTIFACT = "training-jobs/artifacts/reranker"
+"""In this repository."""
+
+
+def _hint(model: str) -> str:
+    """Where the hub cannot be reached there is a model that needs none."""
+    if not model.startswith("hf:"):
+        return ""
+    return f"; the reranker that was trained here needs neither hub nor PyTorch: file:{ARTIFACT}"
+
 
 def main() -> None:
     """Serve until told to stop."""
@@ -24,7 +34,7 @@ def main() -> None:
             remember=settings.cache_passages,
         )
     except ModelError as error:
-        die(str(error))
+        die(f"CAPSTAN_RERANKER_MODEL={settings.model}: {error}{_hint(settings.model)}")
     app = create(settings, scorer)
     serve(
         app,

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, FastAPI
@@ -12,8 +13,10 @@ from capstan.common.errors import ApiError
 from capstan.common.identity import Identity
 from capstan.reranker.metrics import Metrics
 from capstan.reranker.schemas import ModelOut, ModelsOut, RerankIn, RerankOut, RerankResult, TextDocument, Usage
-from capstan.reranker.scorers import Scorer, Scores
+from capstan.reranker.scorers import Scorer
+from capstan.reranker.scores import Scores
 from capstan.reranker.settings import RerankerSettings
+from capstan.reranker.support import supported
 
 Caller = Annotated[Identity, Depends(require_identity)]
 
@@ -47,7 +50,8 @@ def create(settings: RerankerSettings, scorer: Scorer) -> FastAPI:
             metrics.waiting.set(waiting)
         seconds = time.perf_counter() - started
         _count(metrics, scores, seconds)
-        return _answer(body, scores, settings.model, scorer.name, seconds)
+        values = supported(scores.values, body.groups(), settings.support)
+        return _answer(body, replace(scores, values=values), settings.model, scorer.name, seconds)
 
     for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
         app.post(path, tags=["rerank"], response_model_exclude_none=True, include_in_schema=path == "/v1/rerank")(

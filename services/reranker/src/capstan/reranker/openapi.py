@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from capstan.reranker.app import create
-from capstan.reranker.scorers import Scores
+from capstan.reranker.scores import Scores
 from capstan.reranker.settings import RerankerSettings
 
 

@@ -9,6 +9,11 @@ class TextDocument(BaseModel):
     """A passage as an object; other fields are ignored."""
 
     text: str
+    group: str | None = Field(
+        None,
+        max_length=1000,
+        description="What it belongs to, such as a document's id: one group's passages support each other.",
+    )
 
 
 class RerankIn(BaseModel):
@@ -30,6 +35,10 @@ class RerankIn(BaseModel):
             if not isinstance(document.get("text") if isinstance(document, dict) else document, str):
                 raise ValueError(f"documents[{index}] is neither a text nor an object with a text")  # noqa: TRY004
         return documents
+
+    def groups(self) -> list[str | None]:
+        """What each passage belongs to."""
+        return [None if isinstance(document, str) else document.group for document in self.documents]
 
     def texts(self) -> list[str]:
         """The passages as text."""

