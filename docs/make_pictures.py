@@ -131,6 +131,8 @@ async def ask(page: Page, box: Locator, question: str, *, delay: float, answers:
     await box.press("Enter")
     verdicts = page.locator("section:not([hidden]) > * .verdict")
     await verdicts.nth(answers - 1).wait_for()
+    if not await page.locator("section:not([hidden]) button.cite").count():
+        sys.exit(f"the answer to {question!r} cites nothing to show: give another --question")
 
 
 async def point(page: Page, target: Locator) -> None:

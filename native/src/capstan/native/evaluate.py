@@ -13,12 +13,12 @@ from capstan.native.settings import NativeSettings
 from capstan.native.stack import LLM, StackError, api_key, identity_secret
 from capstan.native.supervisor import Supervisor
 
-JUDGED_QUESTIONS = 20
+JUDGED_QUESTIONS = 10
 """As many as a judge of 135M parameters on two cores answers in a quarter of an hour."""
 
 
 async def evaluate(settings: NativeSettings) -> int:
-    """Retrieval, answers, RAGAS, and the report; the exit code."""
+    """Answers, retrieval, RAGAS, and the report; the exit code."""
     if settings.ragas_python is None:
         raise StackError("CAPSTAN_NATIVE_RAGAS_PYTHON is not set: run this through make eval-rag")
     console = Console(all_logs=settings.logs)
@@ -43,14 +43,15 @@ def _commands(settings: NativeSettings) -> list[list[str]]:
     answers = settings.state / "answers"
     ask = ["--url", gateway, "--retriever", retriever, "--answers", str(answers)]
     ask += ["--documents", str(settings.corpus_dir / "documents.jsonl")]
-    judge = ["--judge-url", f"{gateway}/v1", "--judge-model", LLM, "--questions", str(JUDGED_QUESTIONS)]
+    judge = ["--judge-url", f"{gateway}/v1", "--judge-model", LLM, "--judge-tokens", "512"]
+    judge += ["--questions", str(JUDGED_QUESTIONS)]
     rows = ["--samples", str(answers / "samples.jsonl"), "--rows", str(answers / "ragas.jsonl")]
     out = ["--out", str(settings.root / "docs/results/ragas.json"), "--embeddings", retriever]
     job, ragas = str(settings.jobs_python), str(settings.ragas_python)
     package = "capstan.jobs.evaluate"
     return [
-        [job, "-m", package, "run", "--retriever", f"default={retriever}", "--reranker", f"default={reranker}"],
         [job, "-m", f"{package}.answer_quality", "score", *ask],
+        [job, "-m", package, "run", "--retriever", f"default={retriever}", "--reranker", f"default={reranker}"],
         [ragas, "-m", f"{package}.ragas_card", *rows, *out, *judge],
         [job, "-m", f"{package}.answer_quality", "card"],
     ]

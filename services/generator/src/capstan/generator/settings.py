@@ -28,7 +28,7 @@ class GeneratorSettings(ServiceSettings):
         default_factory=lambda: Path(__file__).with_name("arms.yaml"),
         description="Named sets of options, YAML; each arm is the model `docs:<arm>`.",
     )
-    candidates: int = Field(24, ge=1, le=200, description="Chunks taken from the retriever for reranking.")
+    candidates: int = Field(50, ge=1, le=200, description="Chunks taken from the retriever for reranking.")
     passages: int = Field(4, ge=1, le=20, description="Most passages given to the language model.")
     neighbours: int = Field(1, ge=0, le=10, description="Chunks before and after that widen a passage, if they fit.")
     per_document: int = Field(3, ge=1, le=20, description="Most passages from one document.")

@@ -81,15 +81,15 @@ class Services:
 
     def retriever_fingerprint(self, name: str) -> str:
         """What this retriever's answers depend on: settings, corpus and code; the state of one given by URL."""
-        if url := self._urls.get(f"retriever/{name}"):
+        if f"retriever/{name}" in self._urls:
             state = self.retriever(name).index()
-            return key_of(url, [state[key] for key in ("documents", "chunks", "embedded", "model")])
+            return key_of([state[key] for key in ("documents", "chunks", "embedded", "model")], _code_of("retriever"))
         return key_of(made_of(self._recipe.indexes[name], self._corpus), _code_of("retriever"))
 
     def reranker_fingerprint(self, name: str) -> str:
         """What this reranker's scores depend on: settings, code and shipped models; or what one by URL says it is."""
-        if url := self._urls.get(f"reranker/{name}"):
-            return key_of(url, self.reranker(name).models())
+        if f"reranker/{name}" in self._urls:
+            return key_of(self.reranker(name).models(), _code_of("reranker"))
         settings = self._recipe.rerankers[name].settings
         return key_of(settings, _code_of("reranker"), _model_of(settings))
 
