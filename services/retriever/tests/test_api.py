@@ -198,3 +198,12 @@ async def test_a_qdrant_server_that_is_away_is_a_503_that_says_so(
             assert response.json()["error"]["code"] == "store_unavailable"
             assert response.headers["retry-after"] == "5"
     await store.close()
+
+
+async def test_own_documents_can_be_listed_without_the_shared_ones(as_tenant: Client, document: Document) -> None:
+    a, shared = as_tenant("a"), as_tenant("shared")
+    await put(a, document("mine", "text"))
+    await put(shared, document("everybody's", "text"))
+    listed = {own: (await a.get("/v1/documents", params={"own": own})).json()["data"] for own in ("true", "false")}
+    assert [row["id"] for row in listed["true"]] == ["mine"]
+    assert {row["id"] for row in listed["false"]} == {"mine", "everybody's"}

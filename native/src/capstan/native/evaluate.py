@@ -41,7 +41,7 @@ def _commands(settings: NativeSettings) -> list[list[str]]:
         f"http://127.0.0.1:{port}" for port in (settings.gateway_port, settings.retriever_port, settings.reranker_port)
     )
     answers = settings.state / "answers"
-    ask = ["--url", gateway, "--retriever", retriever, "--answers", str(answers)]
+    ask = ["--url", gateway, "--retriever", retriever, "--answers", str(answers), "--concurrency", "4"]
     ask += ["--documents", str(settings.corpus_dir / "documents.jsonl")]
     judge = ["--judge-url", f"{gateway}/v1", "--judge-model", LLM, "--judge-tokens", "512"]
     judge += ["--questions", str(JUDGED_QUESTIONS)]

@@ -28,6 +28,7 @@ class FusionOptions(_Body):
     bm25_weight: float | None = Field(None, ge=0, le=100)
     dense_weight: float | None = Field(None, ge=0, le=100)
     candidates: int | None = Field(None, ge=1, le=1000, description="Length of each list before fusion.")
+    siblings: float | None = Field(None, ge=0, le=1, description="What chunks of one document add to each other.")
 
 
 class AnswerOptions(_Body):
