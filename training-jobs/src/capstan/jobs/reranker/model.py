@@ -75,6 +75,7 @@ class PairModel(nn.Module):
             "architectures": ["CapstanCrossEncoder"],
             "cross_attention_bias": self.cross_attention_bias,
         }
+        config.pop("_name_or_path", None)  # where it lay on this machine
         (directory / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
