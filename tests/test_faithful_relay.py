@@ -184,9 +184,21 @@ def _lasting(value: Any, keep: bool = True) -> Any:
     return value if keep or not isinstance(value, str) else "text"
 
 
-def _outline(stream: str) -> tuple[list[str], str]:
-    """A stream's kinds of events in order, and its text; how many tokens share an event is up to the moment."""
-    seen = events(stream)
+def _outline(stream: str) -> dict[int, tuple[list[str], str]]:
+    """Each choice's kinds of events in order, and its text; how many tokens share an event, and which choice of
+    several speaks next, is up to the moment."""
+    lanes: dict[int, list[Any]] = {}
+    for event in events(stream):
+        lanes.setdefault(_choice(event), []).append(event)
+    return {choice: _lane(seen) for choice, seen in lanes.items()}
+
+
+def _choice(event: Any) -> int:
+    choices = event.get("choices") if isinstance(event, dict) else None
+    return int(choices[0]["index"]) if choices else 0
+
+
+def _lane(seen: list[Any]) -> tuple[list[str], str]:
     kinds = [kind for kind, _ in groupby(json.dumps(_keys(event), sort_keys=True) for event in seen)]
     return kinds, "".join(piece for event in seen for piece in _pieces(event))
 
