@@ -1,12 +1,12 @@
 # Every daily action. `make help` lists them.
 PYTHON ?= python3
-export Q
+export Q PUBLISH
 SPLIT ?= dev
 BOOTSTRAP = $(PYTHON) native/bootstrap.py
 DEV = $(BOOTSTRAP) python
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask smoke test eval-rag ab labels pictures bench-rag bench-gateway bench-overload \
+.PHONY: help run ask smoke test test-helm test-compose images wheelhouse dashboards chart eval-rag ab labels pictures bench-rag bench-gateway bench-overload \
 	lint format types openapi clean
 
 help: ## list the targets
@@ -23,6 +23,24 @@ smoke: ## start a stack on free ports, ask three questions, check citations, pri
 
 test: lint types ## everything: linters, types, import rules, unit and end-to-end tests
 	@$(DEV) -m pytest
+
+test-helm: ## the chart: render, validate against Kubernetes and the services' settings (part of make test)
+	@$(DEV) -m pytest tests/helm
+
+test-compose: ## the Compose stack under a real Docker engine, with faults (part of make test; PUBLISH=1: docs/reliability.md)
+	@$(DEV) -m pytest tests/compose
+
+images: ## build every image (ARGS: see python3 compose/images.py build --help)
+	@$(PYTHON) compose/images.py build $(ARGS)
+
+wheelhouse: ## download what images are made of, to build them without a network: make images ARGS="--wheelhouse DIR"
+	@$(PYTHON) compose/images.py wheelhouse $(ARGS)
+
+dashboards: ## write Grafana's dashboards anew from grafana/boards (then 'make chart')
+	@$(DEV) grafana/build.py
+
+chart: ## bring the chart's rules, dashboards and table of values up to date
+	@$(DEV) charts/generate.py
 
 eval-rag: ## evaluate retrieval and answers on the test questions; writes docs/rag.md and docs/results/rag.json
 	@$(BOOTSTRAP) eval-rag
@@ -51,9 +69,10 @@ lint: ## ruff and the import rules
 	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
 
 PACKAGES = common extract gateway retriever reranker generator worker native
-PACKAGES += jobs.corpus jobs.labels jobs.evaluate jobs.reranker
+PACKAGES += jobs.corpus jobs.labels jobs.evaluate jobs.metrics jobs.reranker
 types: ## mypy, strict
 	@$(DEV) -m mypy $(addprefix -p capstan.,$(PACKAGES))
+	@cd grafana && $(PYTHON) ../native/bootstrap.py python -m mypy --config-file ../pyproject.toml build.py
 
 format: ## let ruff format and fix what it can
 	@$(DEV) -m ruff format .

@@ -64,6 +64,12 @@ ENVIRONMENTS = {
         Environment(
             "training", ("training-jobs/requirements/reranker.txt",), on=("services", "jobs"), check=_TORCH_CHECK
         ),
+        Environment(
+            "pretrain",
+            ("training-jobs/requirements/pretrain.txt",),
+            on=("training", "services", "jobs"),
+            check=_TORCH_CHECK,
+        ),
         Environment("compiler", ("native/requirements-compiler.txt",), on=("services",)),
         Environment("ragas", ("training-jobs/requirements/ragas.txt",)),
         Environment("peers-rag", ("training-jobs/requirements/peers-rag.txt",), check=_TORCH_CHECK),
@@ -106,6 +112,9 @@ COMMANDS = {
     ),
     "reranker": Command(
         ("services", "jobs", "training"), ("-m", "capstan.jobs.reranker"), documents=True, python="training"
+    ),
+    "pretrain": Command(
+        ("services", "jobs", "training", "pretrain"), ("-m", "capstan.jobs.pretrain"), documents=True, python="pretrain"
     ),
     "bench-gateway": Command(("services", "compiler", *PEERS), ("-m", "loadtest.gateway_bench"), compiled=True),
     "bench-overload": Command(("services", "compiler", "peers"), ("-m", "loadtest.overload"), compiled=True),
@@ -248,7 +257,7 @@ def corpus_directory() -> Path:
 
 def process_environment(environments: Sequence[str] = ()) -> dict[str, str]:
     """The environment in which every part runs: sources on the path, interpreters and directories by name."""
-    named = {*_STACK, *environments} - {"dev", "compiler", "training"}
+    named = {*_STACK, *environments} - {"dev", "compiler", "training", "pretrain"}
     names = {variable_of(name): str(python_of(name)) for name in sorted(named)}
     return {
         **os.environ,

@@ -68,7 +68,15 @@ OTHERWISE = {
 class RunningStack:
     """Start with `start()`; every method may be called from a test's own thread."""
 
-    def __init__(self, state: Path, *, simulate: bool, worker: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        simulate: bool,
+        worker: dict[str, str] | None = None,
+        everywhere: dict[str, str] | None = None,
+    ) -> None:
+        """`worker`, `everywhere`: added to the environment of the worker, of each service."""
         settings = NativeSettings(
             state_dir=state,
             corpus_dir=state,
@@ -80,6 +88,7 @@ class RunningStack:
         )
         self.settings = free_ports(settings)
         self._worker = worker or {}
+        self._everywhere = everywhere or {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._supervisor = Supervisor(Console(), state / "logs", start_timeout_s=400)
@@ -145,7 +154,10 @@ class RunningStack:
         """The native stack, with other settings where `OTHERWISE` and the test say so."""
         changed = {**OTHERWISE, "worker": self._worker}
         return {
-            service.name: replace(service, environment={**service.environment, **changed.get(service.name, {})})
+            service.name: replace(
+                service,
+                environment={**service.environment, **self._everywhere, **changed.get(service.name, {})},
+            )
             for service in services(self.settings)
         }
 

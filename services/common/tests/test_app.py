@@ -13,6 +13,8 @@ import httpx2
 import pytest
 from fastapi import Depends
 from prometheus_client import CollectorRegistry
+from prometheus_client import parser as plain_text
+from prometheus_client.openmetrics import parser as openmetrics
 from pydantic import BaseModel
 
 from capstan.common.app import create_app, require_identity
@@ -105,6 +107,26 @@ async def test_requests_are_counted_by_route(client: Any) -> None:
     text = (await client.get("/metrics")).text
     expected = 'capstan_http_requests_total{method="GET",route="/broken/{kind}",service="probe",status="503"} 1.0'
     assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", "application/openmetrics-text"),
+        ("text/plain", "text/plain"),
+        ("*/*", "text/plain"),
+    ],
+)
+async def test_metrics_come_in_the_format_that_the_scraper_takes(client: Any, accept: str, answered: str) -> None:
+    await client.get("/broken/api")
+    response = await client.get("/metrics", headers={"accept": accept})
+    assert response.headers["content-type"].startswith(answered)
+    is_open = answered == "application/openmetrics-text"
+    parse = openmetrics if is_open else plain_text
+    names = {sample.name for family in parse.text_string_to_metric_families(response.text) for sample in family.samples}
+    assert {"capstan_http_requests_total", "capstan_http_request_seconds_bucket"} <= names
+    assert not [name for name in names if name.endswith("_created")]
+    assert response.text.endswith("# EOF\n") is is_open
 
 
 PROGRAM = """

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client.parser import text_string_to_metric_families
 
 from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
 from capstan.generator.app import create_generator
@@ -157,6 +158,19 @@ def chunks(response: httpx2.Response) -> list[Any]:
     """The events of a stream, parsed."""
     lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def metric() -> Callable[..., Awaitable[float | None]]:
+    """`await metric(setup, "answers_total", mode="abstained")`: what a scrape of the generator shows, or None."""
+
+    async def value(setup: Setup, name: str, **labels: str) -> float | None:
+        text = (await setup.client.get("/metrics")).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        found = [s.value for s in samples if (s.name, s.labels) == (f"capstan_generator_{name}", labels)]
+        return found[0] if found else None
+
+    return value
 
 
 @pytest.fixture

@@ -67,6 +67,18 @@ async def test_thumbs_are_counted_by_arm_once_an_answer(generator: Any) -> None:
     assert thumbs == {"default": (2, 0, 1.0), "bm25": (0, 1, 0.0)}  # a thumb replaces the other
 
 
+async def test_a_scrape_counts_feedback_and_no_repeats(generator: Any, metric: Any) -> None:
+    setup = await generator()
+    answer = await _answer(setup)
+    for kind in ("up", "up", "down"):
+        await _give(setup, answer_id=answer, kind=kind)
+    for _ in range(2):
+        await _give(setup, answer_id=answer, kind="click", chunk_id="c1")
+    assert (await _give(setup, answer_id="unknown", kind="up")).status_code == 404
+    shown = {kind: await metric(setup, "feedback_total", kind=kind) for kind in ("up", "down", "click")}
+    assert shown == {"up": 1, "down": 1, "click": 1}
+
+
 async def test_a_comment_stays_when_the_thumb_is_sent_again(generator: Any, tmp_path: Path) -> None:
     setup = await generator()
     answer = await _answer(setup)

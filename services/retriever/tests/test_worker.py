@@ -49,6 +49,7 @@ async def test_everything_pending_is_embedded_and_reported(retriever: Retriever,
     assert worker.progress.coverage == 1
     assert sample(retriever.metrics.registry, "chunks_pending") == 0
     assert sample(retriever.metrics.registry, "embedding_seconds_count") == 200
+    assert sample(retriever.metrics.registry, "embedded_total") == 200
 
 
 async def test_a_new_worker_takes_up_what_the_last_one_left(retriever: Retriever, worker: Worker) -> None:
@@ -69,6 +70,7 @@ async def test_a_text_that_cannot_be_embedded_costs_only_itself(
     await worker.step()
     assert (await retriever.store.counts(None)).embedded == 2
     assert sample(retriever.metrics.registry, "embedding_failures_total") == 1
+    assert sample(retriever.metrics.registry, "embedded_total") == 2
     assert caplog.records[0].__dict__["document_id"] == "d1"
 
 

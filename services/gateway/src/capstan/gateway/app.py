@@ -19,6 +19,7 @@ from capstan.common.health import Lifecycle
 from capstan.common.identity import Signer
 from capstan.gateway.accesslog import AccessLog
 from capstan.gateway.auth import Authenticator
+from capstan.gateway.budget_metrics import BudgetMetrics
 from capstan.gateway.config import ConfigError, KeysFile, ModelsFile, Tenant, read_keys, read_models
 from capstan.gateway.connection import Edge
 from capstan.gateway.control import create_control
@@ -66,6 +67,7 @@ class Gateway:
         )
         registry.register(RoutingMetrics(self.router, time.monotonic))
         self.tenants, self._ledger, self._quota = _stores(settings, keys, registry)
+        self._budgets = BudgetMetrics(registry, self.tenants, self._quota)
         self._log = AccessLog(log or partial(os.write, sys.stdout.fileno()))
         authenticator = Authenticator(signer, self.tenants)
         tracing = Tracing()
@@ -131,7 +133,7 @@ class Gateway:
         with suppress(ValueError, RuntimeError):  # not the main thread: a test
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        works = [asyncio.create_task(work.run()) for work in (self.router, self._watchdog, self.edge)]
+        works = [asyncio.create_task(work.run()) for work in (self.router, self._watchdog, self.edge, self._budgets)]
         yield
         for work in works:
             work.cancel()

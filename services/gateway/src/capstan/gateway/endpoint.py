@@ -83,7 +83,7 @@ class ModelEndpoint:
         except asyncio.CancelledError:
             self._cancelled(exchange, record)
         except Exception:
-            log.exception("unhandled error", extra={"request_id": record.request_id})
+            log.exception("unhandled error", extra=record.ids())
             message = "internal error; the log has it under this request id"
             self._refuse(exchange, record, Refusal(Outcome.INTERNAL_ERROR, message))
         finally:

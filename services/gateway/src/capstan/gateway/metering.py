@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from capstan.gateway.accesslog import AccessLog
 from capstan.gateway.ledger import Ledger, Used
-from capstan.gateway.metrics import Counter, Histogram
+from capstan.gateway.metrics import Counter, Histogram, Traced
 from capstan.gateway.outcome import Outcome
 from capstan.gateway.record import Record
 from capstan.gateway.tap import Usage
@@ -92,8 +92,9 @@ class Metering:
         if series is None:
             series = self._series[key] = _Series(self._instruments, *key)
         seconds = ended - record.started
+        traced = (record.trace_id, self._wall()) if record.trace_id else None
         series.requests.value += 1
-        series.duration.observe(seconds)
+        series.duration.observe(seconds, traced)
         fields = b'"request_id":"%b",%b,"status":%d,"stream":%b,"ms":%.2f' % (
             record.request_id.encode(),
             series.fields,
@@ -102,20 +103,20 @@ class Metering:
             seconds * 1e3,
         )
         if record.sent:
-            fields += self._times(series, record, ended)
+            fields += self._times(series, record, ended, traced)
         usage = record.usage
         if usage is not None and record.metered:
             self._settle(series, record, usage)
             fields += b',"input_tokens":%d,"output_tokens":%d' % (usage.prompt, usage.completion)
         if record.trace_id:
-            fields += b',"trace_id":"%b"' % record.trace_id.encode()
+            fields += b',"trace_id":"%b","span_id":"%b"' % (record.trace_id.encode(), record.span_id.encode())
         self._log.add(fields)
 
     @staticmethod
-    def _times(series: _Series, record: Record, ended: float) -> bytes:
+    def _times(series: _Series, record: Record, ended: float, traced: Traced | None) -> bytes:
         queued = record.queued_s
-        series.queue.observe(queued)
-        series.added.observe(record.sent - record.started - queued)
+        series.queue.observe(queued, traced)
+        series.added.observe(record.sent - record.started - queued, traced)
         fields = b',"upstream":"%b"' % record.upstream.encode()
         if queued:
             fields += b',"queued_ms":%.2f' % (queued * 1e3)
@@ -123,10 +124,10 @@ class Metering:
             fields += b',"retried":true'
         if record.first_byte and not record.whole:
             ttft = record.first_byte - record.started
-            series.ttft.observe(ttft)
+            series.ttft.observe(ttft, traced)
             fields += b',"ttft_ms":%.2f' % (ttft * 1e3)
             if record.usage is not None and record.usage.completion > 1:
-                series.tpot.observe((ended - record.first_byte) / (record.usage.completion - 1))
+                series.tpot.observe((ended - record.first_byte) / (record.usage.completion - 1), traced)
         return fields
 
     def _settle(self, series: _Series, record: Record, usage: Usage) -> None:

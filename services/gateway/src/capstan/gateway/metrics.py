@@ -11,8 +11,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 Labels = tuple[str, ...]
+Traced = tuple[str, float]
+"""The trace of an observation and its Unix time, for an exemplar."""
 
 
 class Cell:
@@ -54,17 +57,22 @@ class Counter(Collector):
 class Buckets:
     """One time series of a histogram."""
 
-    __slots__ = ("_bounds", "counts", "sum")
+    __slots__ = ("_bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+        """The last traced value of each bucket that has one."""
 
-    def observe(self, value: float) -> None:
+    def observe(self, value: float, traced: Traced | None) -> None:
         """Count one value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        place = bisect_left(self._bounds, value)
+        self.counts[place] += 1
         self.sum += value
+        if traced is not None:
+            self.exemplars[place] = Exemplar({"trace_id": traced[0]}, value, traced[1])
 
 
 class Histogram(Collector):
@@ -93,9 +101,11 @@ class Histogram(Collector):
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for labels, cell in list(self._cells.items()):
-            total, buckets = 0, []
-            for name, count in zip(names, cell.counts, strict=True):
+            total = 0
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for place, (name, count) in enumerate(zip(names, cell.counts, strict=True)):
                 total += count
-                buckets.append((name, float(total)))
+                exemplar = cell.exemplars.get(place)
+                buckets.append((name, float(total)) if exemplar is None else (name, float(total), exemplar))
             family.add_metric(labels, buckets, cell.sum)
         yield family

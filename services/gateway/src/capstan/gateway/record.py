@@ -38,10 +38,18 @@ class Record:
     outcome: Outcome = Outcome.INTERNAL_ERROR
     status: int = 0
     trace_id: str = ""
+    """Of a request that is traced."""
+    span_id: str = ""
 
     def __init__(self, request_id: str, started: float) -> None:
         self.request_id = request_id
         self.started = started
+
+    def ids(self) -> dict[str, str]:
+        """What joins a log line to the request and, if there is one, to its trace."""
+        if not self.trace_id:
+            return {"request_id": self.request_id}
+        return {"request_id": self.request_id, "trace_id": self.trace_id, "span_id": self.span_id}
 
     def timing(self, now: float) -> bytes:
         """The `server-timing` header line (W3C): milliseconds that the gateway added, and that the request queued."""

@@ -46,7 +46,7 @@ class Tracing:
         if not sampled:
             return None
         trace = Trace(exchange, parent, headers.get(b"tracestate", b""))
-        record.trace_id = trace.trace_id
+        record.trace_id, record.span_id = trace.trace_id, trace.span_id
         return trace
 
     def outgoing(self, headers: Mapping[bytes, bytes]) -> bytes:
@@ -83,7 +83,9 @@ class Trace:
         )
         self._context = trace.set_span_in_context(self._span)
         self._upstream: Any = None
-        self.trace_id = f"{self._span.get_span_context().trace_id:032x}"
+        context = self._span.get_span_context()
+        self.trace_id = f"{context.trace_id:032x}"
+        self.span_id = f"{context.span_id:016x}"
 
     def sent(self, record: "Record", address: str) -> bytes:
         """A try at an upstream begins; the header lines that carry the trace there."""

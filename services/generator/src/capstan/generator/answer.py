@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from capstan.common.errors import ApiError
+from capstan.common.telemetry import span
 from capstan.generator.citations import CitationBinder
 from capstan.generator.condense import ModelCondenser, Turn, condense
 from capstan.generator.defuse import one_line
@@ -25,6 +26,7 @@ from capstan.generator.passages import Passage
 from capstan.generator.pieces import Piece
 from capstan.generator.prompt import messages, room
 from capstan.generator.settings import GeneratorSettings
+from capstan.generator.stopwatch import Stopwatch
 from capstan.generator.text import best_quote, words
 from capstan.generator.verify import Verifier
 
@@ -69,6 +71,7 @@ class Answer:
     usage: LlmUsage = field(default_factory=LlmUsage)
     condensing: LlmUsage = field(default_factory=LlmUsage)
     timings_ms: dict[str, float] = field(default_factory=dict)
+    timed: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def grounded(self) -> float | None:
@@ -112,21 +115,26 @@ class Answerer:
         """Find and pack the evidence; `options` is complete. Raises `ApiError` when the retriever is down."""
         settings = self._settings
         started = self._now()
+        timed = Stopwatch(self._now)
         condensing = LlmUsage()
         by_model = settings.condense == "model"
-        question = await self._condenser(turns, headers, condensing) if by_model else condense(turns)
-        evidence = await self._finder.find(question, options, headers)
+        with timed("condense"), span("condense", by=settings.condense, turns=len(turns)):
+            question = await self._condenser(turns, headers, condensing) if by_model else condense(turns)
+        evidence = await self._finder.find(question, options, headers, timed)
         trusted = [p for p in evidence.passages if not speaks_to_the_model(f"{p.place}\n{p.text}")]
         withheld = len(evidence.passages) - len(trusted)
         if withheld:
             hostile = sorted({p.document_id for p in evidence.passages} - {p.document_id for p in trusted})
             log.warning("passages give orders to the language model and are left out", extra={"documents": hostile})
         evidence = replace(evidence, passages=trusted)
-        passages = await self._pack(question, trusted, options, answer_tokens, headers)
+        with timed("pack"), span("pack", passages=len(trusted)):
+            passages = await self._pack(question, trusted, options, answer_tokens, headers)
         embed = self._embed(headers)
         verifier = Verifier(passages, embed, min_support=settings.min_support, min_similarity=settings.min_similarity)
         binder = CitationBinder(passages, verifier, strict=settings.grounding == "strict")
-        answer = Answer(question, arm, options, evidence, passages, binder, embed, withheld, condensing=condensing)
+        answer = Answer(
+            question, arm, options, evidence, passages, binder, embed, withheld, condensing=condensing, timed=timed
+        )
         answer.timings_ms["evidence"] = self._since(started)
         if not passages or (evidence.best is not None and evidence.best < (options.min_relevance or 0)):
             answer.mode = Mode.ABSTAINED
@@ -174,13 +182,17 @@ class Answerer:
         prompt = messages(
             answer.passages, answer.question, nonce=self._nonce, prompt=answer.options.prompt or "default"
         )
-        binder = answer.binder
-        async with aclosing(self._llm.stream(prompt, sampling, headers, answer.usage)) as deltas:
-            async for delta in deltas:
-                yield await binder.feed(delta)
-                if binder.strict and binder.unsupported_in_a_row >= _GIVE_UP_AFTER:
-                    return
-        yield await binder.finish()
+        binder, timed = answer.binder, answer.timed
+        with span("generate", passages=len(answer.passages)):
+            async with aclosing(self._llm.stream(prompt, sampling, headers, answer.usage)) as deltas:
+                while True:
+                    with timed("generate"):
+                        delta = await anext(deltas, None)
+                    with timed("verify"):
+                        piece = await (binder.finish() if delta is None else binder.feed(delta))
+                    yield piece
+                    if delta is None or (binder.strict and binder.unsupported_in_a_row >= _GIVE_UP_AFTER):
+                        return
 
     async def _extract(self, answer: Answer) -> list[str]:
         """The passages' own words that answer the question; each passage is a paragraph. Empty when there are none."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
 from capstan.common.app import create_app, require_identity
@@ -25,6 +25,7 @@ from capstan.generator.feedback import feedback_router
 from capstan.generator.history import Keeping, history_router
 from capstan.generator.interleave import interleave_router
 from capstan.generator.llm import Llm, LlmBroke, LlmRejected
+from capstan.generator.metrics import Metrics
 from capstan.generator.options import load_arms
 from capstan.generator.page import page_router
 from capstan.generator.records import Records
@@ -34,41 +35,10 @@ _DONE = b"data: [DONE]\n\n"
 _SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-class _Metrics:
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.answers = Counter("capstan_generator_answers_total", "Answers by mode.", ("mode",), registry=registry)
-        self.sentences = Counter(
-            "capstan_generator_sentences_total", "Answer sentences by support.", ("supported",), registry=registry
-        )
-        self.evidence = Histogram(
-            "capstan_generator_evidence_seconds", "Retrieving and reranking for one question.", registry=registry
-        )
-        self.unranked = Counter(
-            "capstan_generator_unranked_total", "Answers in the retriever's order, reranker down.", registry=registry
-        )
-        self.unembedded = Counter(
-            "capstan_generator_unembedded_total", "Answers verified by words alone.", registry=registry
-        )
-        self.withheld = Counter(
-            "capstan_generator_withheld_passages_total",
-            "Passages that speak to the model.",
-            registry=registry,
-        )
-
-    def record(self, answer: Answer) -> None:
-        self.answers.labels(answer.mode.value).inc()
-        self.evidence.observe(answer.timings_ms["evidence"] / 1e3)
-        self.unranked.inc(answer.evidence.unranked is not None)
-        self.sentences.labels("yes").inc(answer.binder.supported)
-        self.sentences.labels("no").inc(len(answer.binder.checked) - answer.binder.supported)
-        self.unembedded.inc(answer.binder.verifier.lexical_only)
-        self.withheld.inc(answer.withheld)
-
-
 def create_generator(settings: GeneratorSettings) -> FastAPI:
     """The application."""
     registry = CollectorRegistry()
-    metrics = _Metrics(registry)
+    metrics = Metrics(registry)
     retriever = service_client(str(settings.retriever_url), timeout_s=20)
     reranker = service_client(str(settings.reranker_url), timeout_s=20)
     gateway = service_client(str(settings.gateway_url), timeout_s=settings.llm_timeout_s)
@@ -136,10 +106,16 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until they end or the client goes away."""
         with suppress(ClientGone):
-            await until_disconnect(receive, self.stream_response(send))
+            await until_disconnect(receive, self._stream(send))
+
+    async def _stream(self, send: Send) -> None:
+        """Whatever ends it, the events end here and now, not when they are collected as garbage."""
+        assert isinstance(self.body_iterator, AsyncGenerator)
+        async with aclosing(self.body_iterator):
+            await self.stream_response(send)
 
 
-async def _whole(answer: Answer, text: AsyncGenerator[str, None], form: ChatFormat, metrics: _Metrics) -> JSONResponse:
+async def _whole(answer: Answer, text: AsyncGenerator[str, None], form: ChatFormat, metrics: Metrics) -> JSONResponse:
     try:
         async for _ in text:
             pass
@@ -152,8 +128,8 @@ async def _whole(answer: Answer, text: AsyncGenerator[str, None], form: ChatForm
 
 
 async def _events(
-    answer: Answer, text: AsyncGenerator[str, None], form: ChatFormat, metrics: _Metrics, *, include_usage: bool
-) -> AsyncIterator[bytes]:
+    answer: Answer, text: AsyncGenerator[str, None], form: ChatFormat, metrics: Metrics, *, include_usage: bool
+) -> AsyncGenerator[bytes, None]:
     yield _event(form.chunk({"role": "assistant", "content": ""}))
     if answer.options.trace:
         yield _event(form.trace_chunk(answer))

@@ -9,6 +9,7 @@ A strict binder shows a sentence only when a passage supports it, and each sente
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from capstan.common.telemetry import span
 from capstan.generator.defuse import Sources
 from capstan.generator.markers import Sentence, Splitter, take_markers
 from capstan.generator.passages import Passage
@@ -99,7 +100,9 @@ class CitationBinder:
         self._gap += sentence.gap
         if not sentence.text:
             return
-        verdict = await self.verifier.verify(sentence)
+        with span("verify") as checking:
+            verdict = await self.verifier.verify(sentence)
+            checking.set_attribute("supported", bool(verdict.by))
         if verdict.is_claim:
             self.unsupported_in_a_row = 0 if verdict.by else self.unsupported_in_a_row + 1
         if self.strict and (not verdict.by or sentence.text in self._shown):

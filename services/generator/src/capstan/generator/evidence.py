@@ -8,8 +8,10 @@ from typing import Any
 import httpx2
 
 from capstan.common.errors import ApiError
+from capstan.common.telemetry import span
 from capstan.generator.options import AnswerOptions
 from capstan.generator.passages import Chunk, Passage
+from capstan.generator.stopwatch import Stopwatch
 
 log = logging.getLogger("capstan.generator.evidence")
 
@@ -49,18 +51,20 @@ class EvidenceFinder:
         self._retriever = retriever
         self._reranker = reranker
 
-    async def find(self, question: str, options: AnswerOptions, headers: Headers) -> Evidence:
+    async def find(self, question: str, options: AnswerOptions, headers: Headers, timed: Stopwatch) -> Evidence:
         """Evidence for `question`; `options` is complete. Raises `ApiError` (503) when the retriever is down.
 
-        A reranker that is down costs the order, not the answer.
+        A reranker that is down costs the order, not the answer. `timed` gets `retrieve` and `rerank`.
         """
-        answer = await self._search(question, options, headers)
+        with timed("retrieve"), span("retrieve", mode=options.mode, limit=options.candidates):
+            answer = await self._search(question, options, headers)
         found = [_passage(result) for result in answer["results"]]
         stages = _stages(answer) if options.trace else None
         if not found or not options.rerank:
             return Evidence(found, stages=stages)
         try:
-            scores = await self._rerank(question, found, headers)
+            with timed("rerank"), span("rerank", passages=len(found)):
+                scores = await self._rerank(question, found, headers)
         except (httpx2.HTTPError, KeyError, ValueError) as error:
             log.warning("reranker unavailable, keeping the retriever's order", extra={"error": repr(error)})
             note = "the reranker is unavailable; passages are in the retriever's order"

@@ -21,6 +21,7 @@ from capstan.generator.history import Caller
 from capstan.generator.options import Arms
 from capstan.generator.passages import Passage
 from capstan.generator.records import Records
+from capstan.generator.stopwatch import Stopwatch
 
 Item = TypeVar("Item", bound=Hashable)
 Team = Literal["a", "b"]
@@ -106,7 +107,9 @@ def interleave_router(
             raise ApiError(400, "invalid_request", "'a' and 'b' are the same arm: name two", param="b")
         chosen = {"a": arms.options(body.a, "a"), "b": arms.options(body.b, "b")}
         headers = {IDENTITY_HEADER: request.app.state.signer.sign(Identity(identity.tenant, "generator"))}
-        searches = asyncio.gather(*(finder.find(body.query, options, headers) for options in chosen.values()))
+        searches = asyncio.gather(
+            *(finder.find(body.query, options, headers, Stopwatch()) for options in chosen.values())
+        )
         found_a, found_b = await until_disconnect(request.receive, _both(searches))
         passages = {passage.chunk_id: passage for found in (found_b, found_a) for passage in found.passages}
         rankings = [[passage.chunk_id for passage in found.passages] for found in (found_a, found_b)]

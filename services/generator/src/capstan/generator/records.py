@@ -95,6 +95,12 @@ class Records:
         self._failed = Counter(
             "capstan_generator_records_failed_total", "Records not written or read.", ("operation",), registry=registry
         )
+        self._feedback = Counter(
+            "capstan_generator_feedback_total",
+            "Thumbs and clicks; the same again is none.",
+            ("kind",),
+            registry=registry,
+        )
 
     async def __aenter__(self) -> "Records":
         """Open the file, so that what is wrong with it is in the log from the start; that ends nothing."""
@@ -162,7 +168,7 @@ class Records:
     async def add_click(self, tenant: str, interleaving: str, chunk: str) -> None:
         """A click on a result, credited to the arm that drafted it. Raises `ApiError` for what was not shown."""
 
-        def add(db: sqlite3.Connection) -> None:
+        def add(db: sqlite3.Connection) -> bool:
             query = "SELECT teams FROM interleavings WHERE tenant = ? AND id = ?"
             row = db.execute(query, (tenant, interleaving)).fetchone()
             if row is None:
@@ -170,14 +176,14 @@ class Records:
             teams = orjson.loads(row[0])
             if chunk not in teams:
                 raise _not_shown(chunk)
-            self._upsert(db, (tenant, interleaving, "click", chunk), teams[chunk], None)
+            return self._upsert(db, (tenant, interleaving, "click", chunk), teams[chunk], None)
 
-        await self._run("feedback", add)
+        self._feedback.labels("click").inc(await self._run("feedback", add))
 
     async def add_feedback(self, tenant: str, answer: str, kind: str, chunk: str | None, comment: str | None) -> None:
         """Feedback on an answer. A thumb replaces the other one. Raises `ApiError` for what was not shown."""
 
-        def add(db: sqlite3.Connection) -> None:
+        def add(db: sqlite3.Connection) -> bool:
             query = "SELECT arm, body FROM answers WHERE tenant = ? AND id = ? AND at > ?"
             row = db.execute(query, (tenant, answer, self._oldest())).fetchone()
             if row is None:
@@ -188,9 +194,9 @@ class Records:
                 other = "up" if kind == "down" else "down"
                 thumb = "DELETE FROM feedback WHERE tenant = ? AND target = ? AND chunk = ? AND kind = ?"
                 db.execute(thumb, (tenant, answer, chunk or "", other))
-            self._upsert(db, (tenant, answer, kind, chunk or ""), row[0], comment)
+            return self._upsert(db, (tenant, answer, kind, chunk or ""), row[0], comment)
 
-        await self._run("feedback", add)
+        self._feedback.labels(kind).inc(await self._run("feedback", add))
 
     async def pairs(self, tenant: str) -> list[PairRow]:
         """What the tenant's clicks say of each pair of arms."""
@@ -232,10 +238,14 @@ class Records:
         """The time before which answers count as gone, pruned or not."""
         return self._now() - self._keep_s
 
-    def _upsert(self, db: sqlite3.Connection, key: Key, arm: str | None, comment: str | None) -> None:
+    def _upsert(self, db: sqlite3.Connection, key: Key, arm: str | None, comment: str | None) -> bool:
+        """Whether it was not there before."""
+        query = "SELECT 1 FROM feedback WHERE tenant = ? AND target = ? AND kind = ? AND chunk = ?"
+        new = db.execute(query, key).fetchone() is None
         statement = """INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
             SET at = excluded.at, comment = coalesce(excluded.comment, comment)"""
         db.execute(statement, (*key, self._now(), arm, comment))
+        return new
 
     # on the records' own thread
 

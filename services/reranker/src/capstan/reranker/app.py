@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI
 from capstan.common.app import create_app, require_identity
 from capstan.common.errors import ApiError
 from capstan.common.identity import Identity
+from capstan.common.telemetry import exemplar, span
 from capstan.reranker.metrics import Metrics
 from capstan.reranker.schemas import ModelOut, ModelsOut, RerankIn, RerankOut, RerankResult, TextDocument, Usage
 from capstan.reranker.scorers import Scorer
@@ -44,7 +45,8 @@ def create(settings: RerankerSettings, scorer: Scorer) -> FastAPI:
         metrics.waiting.set(waiting)
         started = time.perf_counter()
         try:
-            scores = await asyncio.to_thread(scorer.score, body.query, body.texts())
+            with span("score", passages=len(body.documents)):
+                scores = await asyncio.to_thread(scorer.score, body.query, body.texts())
         finally:
             waiting -= 1
             metrics.waiting.set(waiting)
@@ -118,7 +120,7 @@ def _answer(body: RerankIn, scores: Scores, model: str, scorer: str, seconds: fl
 
 
 def _count(metrics: Metrics, scores: Scores, seconds: float) -> None:
-    metrics.seconds.observe(seconds)
+    metrics.seconds.observe(seconds, exemplar())
     metrics.tokens.inc(scores.tokens)
     metrics.passages.labels("yes").inc(scores.cached)
     metrics.passages.labels("no").inc(len(scores.values) - scores.cached)

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from capstan.common.telemetry import exemplar
 from capstan.retriever.store import Counts
 
 _SEARCH_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -36,6 +37,7 @@ class Metrics:
             buckets=_EMBED_BUCKETS,
             registry=r,
         )
+        self.embedded = Counter("capstan_retriever_embedded_total", "Chunks that got their dense vector.", registry=r)
         self.embedding_failures = Counter(
             "capstan_retriever_embedding_failures_total", "Chunks that could not be embedded, each try.", registry=r
         )
@@ -55,8 +57,9 @@ class Metrics:
 
     def search(self, mode: str, embed_s: float, search_s: float, found: bool) -> None:
         """Count one search."""
-        self.search_seconds.labels(mode, "embed").observe(embed_s)
-        self.search_seconds.labels(mode, "search").observe(search_s)
+        traced = exemplar()
+        self.search_seconds.labels(mode, "embed").observe(embed_s, traced)
+        self.search_seconds.labels(mode, "search").observe(search_s, traced)
         if not found:
             self.empty_searches.labels(mode).inc()
 

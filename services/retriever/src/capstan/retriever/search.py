@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import FastAPI
 
 from capstan.common.errors import ApiError
+from capstan.common.telemetry import span
 from capstan.retriever.index import Index
 from capstan.retriever.schemas import (
     BuildingOut,
@@ -60,7 +61,8 @@ def add_search(app: FastAPI, retriever: Retriever) -> None:
             raise ApiError(400, "invalid_input", message, param="input")
         if not all(text.strip() for text in texts):
             raise ApiError(400, "invalid_input", "input has an empty text; leave it out", param="input")
-        vectors = await retriever.embed_texts(texts)
+        with span("embed", texts=len(texts)):
+            vectors = await retriever.embed_texts(texts)
         tokens = sum(retriever.embedder.count_words(texts))
         return EmbeddingsOut(
             model=model,
@@ -101,13 +103,14 @@ async def find(retriever: Retriever, tenant: str, body: SearchIn) -> SearchOut:
     """One search, timed; what it explains comes from the same vectors and filters, after the clock has stopped."""
     index = retriever.index  # one for the whole search, also if another takes over meanwhile
     started = time.perf_counter()
-    dense = None if body.mode == "bm25" else await retriever.embed_query(index.embedder, body.query)
+    dense = None if body.mode == "bm25" else await _query_vector(retriever, index, body.query)
     bm25 = None if body.mode == "dense" else retriever.lexicon.query(body.query)
     embedded = time.perf_counter()
     fusion = Fusion(**body.fusion.model_dump())
     exclude = tuple(body.exclude)
     plan = SearchPlan(readable(tenant), body.limit, bm25, dense, body.source, fusion, exclude, body.per_document)
-    hits = await _hits(index.store, plan)
+    with span("search", mode=body.mode, limit=body.limit):
+        hits = await _hits(index.store, plan)
     done = time.perf_counter()
     retriever.metrics.search(body.mode, embedded - started, done - embedded, bool(hits))
     return SearchOut(
@@ -119,6 +122,11 @@ async def find(retriever: Retriever, tenant: str, body: SearchIn) -> SearchOut:
         results=[_result(hit) for hit in hits],
         stages=await _stages(index.store, plan) if body.explain and body.mode == "hybrid" else None,
     )
+
+
+async def _query_vector(retriever: Retriever, index: Index, query: str) -> Floats:
+    with span("embed"):
+        return await retriever.embed_query(index.embedder, query)
 
 
 async def _hits(store: VectorStore, plan: SearchPlan) -> list[Hit]:

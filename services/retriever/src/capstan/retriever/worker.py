@@ -130,6 +130,7 @@ class Worker:
         resting = [id for id, failure in self._failures.items() if failure.retry_at > started]
         window = await self._store.pending(WINDOW, resting)
         done = await self._embed(window) if window else 0
+        self._metrics.embedded.inc(done)
         await self._report(done, self._now() - started)
         return len(window)
 

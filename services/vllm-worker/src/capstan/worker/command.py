@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from capstan.common.telemetry import ENDPOINT
 from capstan.worker.machine import Machine
 from capstan.worker.settings import WorkerSettings
 
 _SPREADING = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 _BACKEND = "--distributed-executor-backend"
+_LOGGING = Path(__file__).with_name("vllm_logging.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ def build(
         argv += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_parser]
     # The model is always a local directory by now, so no hub is ever asked.
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    env["VLLM_LOGGING_CONFIG_PATH"] = str(_LOGGING)  # JSON lines, as every service
+    if collector := environ.get(ENDPOINT):
+        argv += ["--otlp-traces-endpoint", f"{collector.rstrip('/')}/v1/traces"]
+        env |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": "capstan-worker"}
     if adapters or settings.lora_slots:
         argv += _lora_args(settings, adapters)
         env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"

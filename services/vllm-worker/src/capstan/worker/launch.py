@@ -7,5 +7,8 @@ started as this module, it is this file.
 
 import runpy
 
+from capstan.common.logs import configure_logging
+
 if __name__ == "__main__":
+    configure_logging("worker")  # until vLLM reads its own, which says the same
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")

@@ -1,9 +1,10 @@
-"""The corpus job: `build` documents, `load` them into the retriever."""
+"""The corpus job: `build` documents, `load` them into the retriever, or `watch` a folder and do both."""
 
 import argparse
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -14,6 +15,7 @@ from capstan.jobs.corpus.errors import CorpusError
 from capstan.jobs.corpus.load import Retriever, load_corpus
 from capstan.jobs.corpus.progress import Steps
 from capstan.jobs.corpus.recipe import load_recipe
+from capstan.jobs.corpus.watch import Watch
 
 
 class Settings(CommonSettings):
@@ -66,11 +68,21 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(run=_build)
     sync = commands.add_parser("load", help="bring the retriever's documents up to date with a corpus")
     sync.add_argument("--corpus", type=Path, required=True, help="directory that `build` made")
-    sync.add_argument("--retriever", required=True, help="base URL, such as http://127.0.0.1:8001")
-    sync.add_argument("--tenant", default="shared", help="whose documents these are")
-    sync.add_argument("--prune", action="store_true", help="delete the tenant's documents that are not in the corpus")
+    _add_target(sync)
     sync.set_defaults(run=_load)
+    watch = commands.add_parser("watch", help="keep the retriever's documents as a folder has them, until SIGTERM")
+    watch.add_argument("--source", type=Path, required=True, help="your own folder of html, md, rst, txt and pdf")
+    watch.add_argument("--out", type=Path, required=True, help="directory of the corpus; its file `loaded` says ready")
+    watch.add_argument("--every-s", type=float, default=10.0, help="seconds between two looks at the folder")
+    _add_target(watch)
+    watch.set_defaults(run=_watch)
     return parser
+
+
+def _add_target(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--retriever", required=True, help="base URL, such as http://127.0.0.1:8001")
+    command.add_argument("--tenant", default="shared", help="whose documents these are")
+    command.add_argument("--prune", action="store_true", help="delete the tenant's documents that the corpus lacks")
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -101,11 +113,23 @@ def _summary(built: Built, out: Path) -> str:
 
 
 def _load(arguments: argparse.Namespace) -> int:
-    settings = load(LoadSettings)
-    secret = settings.identity_secret.get_secret_value()
-    with Retriever(arguments.retriever, arguments.tenant, secret) as retriever:
+    with _target(arguments) as retriever:
         print(load_corpus(arguments.corpus, retriever, Steps(), prune=arguments.prune))
     return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    done = arguments.out / "loaded"
+    done.unlink(missing_ok=True)
+    with _target(arguments) as retriever:
+        watch = Watch(arguments.source, arguments.out, retriever, Steps(), done, prune=arguments.prune)
+        watch.run(arguments.every_s, time.sleep)
+    return 0
+
+
+def _target(arguments: argparse.Namespace) -> Retriever:
+    secret = load(LoadSettings).identity_secret.get_secret_value()
+    return Retriever(arguments.retriever, arguments.tenant, secret)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from pydantic import Field, SecretStr
 from capstan.common.encoder_graph import UnsupportedModel
 from capstan.common.models import ModelError, ModelRef
 from capstan.common.provenance import provenance
-from capstan.common.settings import CommonSettings, load, settings_config
+from capstan.common.settings import load
 from capstan.jobs.corpus.manifest import DOCUMENTS, read_manifest
 from capstan.jobs.corpus.progress import Steps
+from capstan.jobs.metrics import TrainingSettings
 from capstan.jobs.reranker.candidates import collect, read_candidates
 from capstan.jobs.reranker.card import model_card
 from capstan.jobs.reranker.errors import RerankerError
@@ -32,13 +33,7 @@ from capstan.jobs.reranker.search import Retriever
 MINED = "mined.json"
 
 
-class Settings(CommonSettings):
-    """Environment of the job."""
-
-    model_config = settings_config("jobs")
-
-
-class MineSettings(Settings):
+class MineSettings(TrainingSettings):
     """Environment of `mine`, which asks the retriever as a tenant."""
 
     identity_secret: SecretStr = Field(
@@ -132,7 +127,8 @@ def _train(arguments: argparse.Namespace, recipe: Recipe) -> int:
     from capstan.jobs.reranker.train import Run, train
 
     torch.set_num_threads(os.cpu_count() or 1)
-    base = ModelRef.parse(recipe.base).resolve(load(Settings).cache_dir)
+    settings = load(TrainingSettings)
+    base = ModelRef.parse(recipe.base).resolve(settings.cache_dir)
     tokenizer: Any = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -144,7 +140,7 @@ def _train(arguments: argparse.Namespace, recipe: Recipe) -> int:
     signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
     special = (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"))
     started = time.monotonic()
-    run = Run(arguments.out, say=Steps().say, stop=lambda: bool(stopped))
+    run = Run(arguments.out, say=Steps().say, stop=lambda: bool(stopped), metrics_port=settings.metrics_port)
     if not train(base, groups, recipe, special, run):
         return 130
     print(f"trained in {(time.monotonic() - started) / 60:.1f} min; next: export")
@@ -159,7 +155,7 @@ def _export(arguments: argparse.Namespace, recipe: Recipe) -> int:
         raise RerankerError(f"{model} is missing; run train first")
     plan, losses = recipe.training, losses_of(arguments.out / CHECKPOINT)
     mined = json.loads((arguments.out / MINED).read_text())
-    base = ModelRef.parse(recipe.base).resolve(load(Settings).cache_dir)
+    base = ModelRef.parse(recipe.base).resolve(load(TrainingSettings).cache_dir)
 
     def describe(quality: dict[str, Any], size: int) -> tuple[str, dict[str, Any]]:
         last = losses[-50:]

@@ -132,19 +132,20 @@ class MasterAdamW:
         self._rate, self._steps = training.learning_rate, steps
         self._warmup = max(1, math.ceil(training.warmup * steps))
 
-    def step(self, number: int) -> None:
-        """Apply the gradients of step `number` (from 0) and clear them."""
+    def step(self, number: int) -> tuple[float, float]:
+        """Apply the gradients of step `number` (from 0) and clear them; learning rate and gradient norm of it."""
         rate = self._rate * min((number + 1) / self._warmup, (self._steps - number) / (self._steps - self._warmup + 1))
         for group in self._adam.param_groups:
             group["lr"] = rate
         for master, parameter in zip(self._masters, self._trained, strict=True):
             master.grad = parameter.grad.float() if parameter.grad is not None else torch.zeros_like(master)
             parameter.grad = None
-        nn.utils.clip_grad_norm_(self._masters, 1.0)
+        norm = nn.utils.clip_grad_norm_(self._masters, 1.0)
         self._adam.step()
         with torch.no_grad():
             for master, parameter in zip(self._masters, self._trained, strict=True):
                 parameter.copy_(master)
+        return rate, norm.item()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

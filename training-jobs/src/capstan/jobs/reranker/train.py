@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from capstan.common.encoder import computes_bf16
+from capstan.jobs.metrics import TrainingMetrics
 from capstan.jobs.reranker.errors import RerankerError
 from capstan.jobs.reranker.model import MasterAdamW, PairModel, start_from
 from capstan.jobs.reranker.pairs import Batch, Group, batches, count_batches
@@ -36,6 +37,7 @@ class Run:
     say: Callable[[str], None] = print
     stop: Callable[[], bool] = lambda: False
     now: Callable[[], float] = time.monotonic
+    metrics_port: int | None = None
     losses: list[float] = field(default_factory=list)
 
 
@@ -62,17 +64,21 @@ def train(encoder: Path, groups: list[Group], recipe: Recipe, special: tuple[int
         seed=recipe.seed,
     )
     clock = _Clock(run, first, steps)
+    metrics = TrainingMetrics("reranker", recipe.name, steps=steps, now=run.now)
+    metrics.serve(run.metrics_port)
     saved = run.now()
     for number, batch in enumerate(islice(todo, first, None), first):
         logits: torch.Tensor = model(batch)
         loss = functional.cross_entropy(logits, _target(teacher, batch, plan.keep))
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step(number)
+        rate, norm = optimizer.step(number)
         run.losses.append(loss.item())
         clock.line(number + 1, batch.ids.size)
+        metrics.step(number + 1, loss=run.losses[-1], tokens=batch.ids.size, learning_rate=rate, gradient_norm=norm)
         stopping = run.stop()
         if stopping or run.now() - saved >= plan.checkpoint_s:
             _save(run.out / CHECKPOINT, identity, number + 1, optimizer, run.losses)
+            metrics.checkpoint()
             saved = run.now()
         if stopping:
             run.say(f"stopped after step {number + 1} of {steps}; the same command goes on from there")

@@ -1,6 +1,7 @@
 """The simulator's HTTP API: vLLM's routes that Capstan uses, as a raw ASGI application."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -8,6 +9,8 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from capstan.common.context import REQUEST_ID_HEADER
+from capstan.common.telemetry import server_span, tracing_enabled
 from capstan.worker.simulate import protocol, text
 from capstan.worker.simulate.adapters import Adapters
 from capstan.worker.simulate.engine import Clock, Engine
@@ -16,6 +19,8 @@ from capstan.worker.simulate.http import Disconnected, Exchange, Receive, Scope,
 from capstan.worker.simulate.metrics import Metrics
 from capstan.worker.simulate.protocol import Refused
 from capstan.worker.simulate.stream import Stream
+
+log = logging.getLogger("capstan.worker")
 
 VERSION = "0.32.0"
 
@@ -54,8 +59,8 @@ class Simulator:
             ("GET", "/version"): lambda x: x.json({"version": VERSION}),
             ("GET", "/metrics"): self._show_metrics,
             ("GET", "/v1/models"): lambda x: x.json({"object": "list", "data": self._models()}),
-            ("POST", "/v1/chat/completions"): lambda x: self._complete(x, chat=True),
-            ("POST", "/v1/completions"): lambda x: self._complete(x, chat=False),
+            ("POST", "/v1/chat/completions"): lambda x: self._traced(x, chat=True),
+            ("POST", "/v1/completions"): lambda x: self._traced(x, chat=False),
             ("POST", "/tokenize"): self._tokenize,
             ("POST", "/v1/load_lora_adapter"): self._load_adapter,
             ("POST", "/v1/unload_lora_adapter"): self._unload_adapter,
@@ -91,6 +96,14 @@ class Simulator:
             await exchange.json({"detail": "Method Not Allowed"}, 405)
         else:
             await exchange.json({"detail": "Not Found"}, 404)
+
+    async def _traced(self, exchange: Exchange, *, chat: bool) -> None:
+        """With a span named as vLLM's own; hundreds of untraced streams write no log."""
+        headers = {name: exchange.header(name.encode()) for name in ("traceparent", "tracestate")}
+        with server_span("llm_request", headers, **{"gen_ai.request.model": self._model}):
+            await self._complete(exchange, chat=chat)
+            if tracing_enabled():
+                log.info("request", extra={"request_id": exchange.header(REQUEST_ID_HEADER.encode())})
 
     async def _complete(self, exchange: Exchange, *, chat: bool) -> None:
         body = await _object(exchange)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from capstan.common import telemetry
 from capstan.common.logs import configure_logging
 from capstan.common.server import bind
 from capstan.common.settings import die
@@ -71,6 +72,7 @@ def run(settings: WorkerSettings) -> None:
     """Serve until SIGTERM or SIGINT, drain for at most `drain_s`, and return."""
     configure_logging("worker", settings.log_level)
     logging.getLogger("uvicorn").setLevel("WARNING")
+    telemetry.setup_tracing("worker")
     app = simulator(settings, WallClock())
     listener = bind(settings.host, settings.port, "CAPSTAN_WORKER_PORT")
     config = uvicorn.Config(
@@ -84,6 +86,7 @@ def run(settings: WorkerSettings) -> None:
     log.info("simulating a worker", extra={"model": settings.served_model_name, "port": settings.port})
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(Server(config), app, listener, settings.drain_s))
+    telemetry.flush()
 
 
 class Server(uvicorn.Server):
