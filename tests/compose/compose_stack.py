@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,17 @@ def docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def build_images(*names: str) -> str:
-    """Build images on bases made here, without a network; what the build said, sizes included."""
+@dataclass(frozen=True)
+class Images:
+    """What building said, sizes included, and how long it took."""
+
+    said: str
+    seconds: float
+
+
+def build_images(*names: str) -> Images:
+    """Build images on bases made here, without a network."""
+    began = time.monotonic()
     script = str(ROOT / "compose/images.py")
     wheels = ["--wheelhouse", str(Path(os.environ["CAPSTAN_CACHE_DIR"]) / "wheelhouse")]
     bases = ["--base", "capstan/local-base:local", "--build-base", "capstan/local-build:local"]
@@ -129,7 +139,7 @@ def build_images(*names: str) -> str:
         done = subprocess.run([sys.executable, script, *step], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         said += done.stdout
-    return said
+    return Images(said, time.monotonic() - began)
 
 
 def _two_free_ports() -> tuple[int, int]:

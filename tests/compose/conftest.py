@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from compose_stack import SIMULATED, ComposeStack, build_images
+from compose_stack import SIMULATED, ComposeStack, Images, build_images
 from engine import NoEngineError, docker_engine
 from outcomes import Outcomes
 
@@ -19,13 +19,13 @@ def engine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def images(engine: None) -> str:
-    """The images of the stack with simulated workers; what building them said."""
+def images(engine: None) -> Images:
+    """The images of the stack with simulated workers."""
     return build_images("gateway", "generator", "retriever", "reranker", "simulated-worker", "jobs")
 
 
-@pytest.fixture(scope="session")
-def compose_stack(images: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
+@pytest.fixture(scope="module")
+def compose_stack(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
     """Everything up: two workers, two gateways, Redis and Prometheus."""
     stack = ComposeStack(tmp_path_factory.mktemp("compose"), SIMULATED, GATEWAY_REPLICAS="2", SIM_TPOT_MS="60")
     try:

@@ -130,3 +130,19 @@ def test_shellcheck_finds_nothing() -> None:
     scripts = [ROOT / "compose/init", ROOT / "compose/pin", *sorted((ROOT / "compose/images").glob("*.sh"))]
     done = subprocess.run([Path(sys.executable).with_name("shellcheck"), *scripts], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_pin_writes_digests_and_touches_nothing_else(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "docker").write_text(
+        '#!/bin/sh\ncase "$1" in image) eval "last=\\${$#}"; echo "x/${last%%:*}@sha256:abc";; esac\n'
+    )
+    (tmp_path / "docker").chmod(0o755)
+    before = (directory / ".env").read_text()
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for _ in range(2):  # what is pinned stays
+        subprocess.run(["./pin"], cwd=directory, check=True, capture_output=True, env=environment)
+    after = (directory / ".env").read_text()
+    assert "\nREDIS_IMAGE=redis:7.4.2-bookworm@sha256:abc\n" in after
+    unpinned = re.sub(r"@sha256:abc$", "", after, flags=re.MULTILINE)
+    assert unpinned == before
+    assert after.count("@sha256:abc") == len(re.findall(r"^[A-Z_]+_IMAGE=", before, re.MULTILINE))

@@ -6,7 +6,7 @@ import re
 
 import httpx2
 import pytest
-from compose_stack import ComposeStack, docker
+from compose_stack import ComposeStack, Images, docker
 
 PORTS = {"gateway": 8000, "retriever": 8001, "reranker": 8002, "generator": 8003, "vllm-worker": 8004, "redis": 6379}
 EDGES = {
@@ -127,6 +127,6 @@ def test_secrets_reach_those_who_need_them_alone(compose_stack: ComposeStack) ->
     }
 
 
-def test_images_say_their_size(images: str) -> None:
+def test_images_say_their_size(images: Images) -> None:
     for name in ("gateway", "generator", "retriever", "reranker", "jobs"):
-        assert re.search(rf"capstan/{name}:local built in \d+ s: [\d,]+ MB", images)
+        assert re.search(rf"capstan/{name}:local built in \d+ s: [\d,]+ MB", images.said)
