@@ -2,11 +2,12 @@
 PYTHON ?= python3
 export Q PUBLISH
 SPLIT ?= dev
+RECIPE ?= 4m-cpu
 BOOTSTRAP = $(PYTHON) native/bootstrap.py
 DEV = $(BOOTSTRAP) python
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask smoke test test-helm test-compose images wheelhouse dashboards chart eval-rag ab labels pictures bench-rag bench-gateway bench-overload \
+.PHONY: help run ask smoke test test-helm test-compose images wheelhouse dashboards chart eval-rag ab labels pictures bench-rag bench-gateway bench-overload pretrain \
 	lint format types openapi clean
 
 help: ## list the targets
@@ -57,6 +58,9 @@ pictures: ## the README's screenshots and screencast, of the running stack
 bench-rag: ## retrieval beside LlamaIndex's, and reranking; writes docs/results/bench-rag.json
 	@$(BOOTSTRAP) bench-rag $(ARGS)
 
+pretrain: ## a language model from nothing to its card: make pretrain RECIPE=4m-cpu (55m-cpu, 60m-gpu, smoke)
+	@$(BOOTSTRAP) pretrain run --recipe training-jobs/recipes/pretrain-$(RECIPE).yaml $(ARGS)
+
 bench-gateway: ## the gateway against its peers, one core each (QUICK=1: 90 s; PEERS=all: LiteLLM and Portkey too)
 	@$(BOOTSTRAP) bench-gateway $(ARGS)
 
@@ -69,7 +73,7 @@ lint: ## ruff and the import rules
 	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
 
 PACKAGES = common extract gateway retriever reranker generator worker native
-PACKAGES += jobs.corpus jobs.labels jobs.evaluate jobs.metrics jobs.reranker
+PACKAGES += jobs.corpus jobs.labels jobs.command jobs.evaluate jobs.metrics jobs.pretrain jobs.reranker
 types: ## mypy, strict
 	@$(DEV) -m mypy $(addprefix -p capstan.,$(PACKAGES))
 	@cd grafana && $(PYTHON) ../native/bootstrap.py python -m mypy --config-file ../pyproject.toml build.py

@@ -11,16 +11,15 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
 from pydantic import Field
 
-from capstan.common.settings import CommonSettings, Port, die, settings_config
+from capstan.common.settings import Port, die
+from capstan.jobs.command import JobSettings
 
 _WINDOW = 20  # steps that speed and remaining time are taken over: long enough to be calm, short enough to be current
 _LABELS = ("job", "run")
 
 
-class TrainingSettings(CommonSettings):
+class TrainingSettings(JobSettings):
     """Environment of a job that trains."""
-
-    model_config = settings_config("jobs")
 
     metrics_port: Port | None = Field(None, description="Port of the training metrics; unset: they are not served.")
 

@@ -2,30 +2,23 @@
 
 import argparse
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from capstan.common.settings import CommonSettings, load, settings_config
+from capstan.common.settings import load
+from capstan.jobs.command import JobSettings, run_job
 from capstan.jobs.corpus.build import Built, build_folder, build_packages
-from capstan.jobs.corpus.errors import CorpusError
 from capstan.jobs.corpus.load import Retriever, load_corpus
 from capstan.jobs.corpus.progress import Steps
 from capstan.jobs.corpus.recipe import load_recipe
 from capstan.jobs.corpus.watch import Watch
 
 
-class Settings(CommonSettings):
-    """Environment of the job."""
-
-    model_config = settings_config("jobs")
-
-
-class LoadSettings(Settings):
-    """Environment of `load`, which speaks for a tenant."""
+class LoadSettings(JobSettings):
+    """Environment of `load` and `watch`, which speak for a tenant."""
 
     identity_secret: SecretStr = Field(
         validation_alias="CAPSTAN_IDENTITY_SECRET",
@@ -35,24 +28,12 @@ class LoadSettings(Settings):
 
 
 def main() -> int:
-    """Run one command; a mistake of the user's is one line and exit code 2."""
+    """Run one command; its exit code."""
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return int(arguments.run(arguments))
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing half-written is left, what was downloaded stays in the cache", file=sys.stderr)
-        return 130
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    return run_job(
+        lambda: arguments.run(arguments),
+        stopped="stopped; nothing half-written is left, what was downloaded stays in the cache",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +67,7 @@ def _add_target(command: argparse.ArgumentParser) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    settings = load(Settings)
+    settings = load(JobSettings)
     steps = Steps()
     if arguments.source:
         built = build_folder(arguments.source, arguments.out, steps, processes=arguments.processes)

@@ -1,28 +1,24 @@
 """The evaluation job: `tune` on dev, `run` on test, `ab` two arms, show the `feedback` of users."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from capstan.common.settings import CommonSettings, load, settings_config
-from capstan.jobs.corpus.errors import CorpusError
+from capstan.common.settings import load
+from capstan.jobs.command import JobSettings, run_job
 from capstan.jobs.corpus.progress import Steps
 from capstan.jobs.evaluate import commands
 from capstan.jobs.evaluate.commands import Context
-from capstan.jobs.evaluate.errors import EvaluateError
 from capstan.jobs.evaluate.questions import LABELS
 from capstan.jobs.evaluate.recipe import RECIPE, load_recipe
 
 _DOCS = Path(__file__).parents[5] / "docs"
 
 
-class Settings(CommonSettings):
+class Settings(JobSettings):
     """Environment of the job."""
-
-    model_config = settings_config("jobs")
 
     identity_secret: SecretStr = Field(
         SecretStr("evaluation" * 4),
@@ -34,38 +30,24 @@ class Settings(CommonSettings):
 
 
 def main() -> int:
-    """Run one command; a mistake of the user's is one line and exit code 2."""
+    """Run one command; its exit code."""
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    stopped = "stopped; what was asked so far is kept, run it again and it goes on"
+    return run_job(lambda: print(arguments.run(_context(arguments), arguments)), stopped=stopped)
+
+
+def _context(arguments: argparse.Namespace) -> Context:
     settings = load(Settings)
-    try:
-        context = Context(
-            recipe=load_recipe(arguments.recipe),
-            labels=arguments.labels,
-            corpus=arguments.corpus or settings.cache_dir / "corpus/recipe",
-            cache=settings.cache_dir / "evaluate",
-            secret=settings.identity_secret.get_secret_value(),
-            api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-            urls=dict(
-                _named(kind, text) for kind in ("retriever", "reranker") for text in getattr(arguments, kind) or ()
-            ),
-            steps=Steps(),
-        )
-        print(arguments.run(context, arguments))
-    except (EvaluateError, CorpusError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; what was asked so far is kept, run it again and it goes on", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    return Context(
+        recipe=load_recipe(arguments.recipe),
+        labels=arguments.labels,
+        corpus=arguments.corpus or settings.cache_dir / "corpus/recipe",
+        cache=settings.cache_dir / "evaluate",
+        secret=settings.identity_secret.get_secret_value(),
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        urls=dict(_named(kind, text) for kind in ("retriever", "reranker") for text in getattr(arguments, kind) or ()),
+        steps=Steps(),
+    )
 
 
 def _named(kind: str, text: str) -> tuple[str, str]:

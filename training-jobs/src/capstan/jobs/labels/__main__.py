@@ -5,22 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from capstan.common.settings import CommonSettings, load, settings_config
-from capstan.jobs.corpus.errors import CorpusError
+from capstan.common.settings import load
+from capstan.jobs.command import JobSettings, run_job
 from capstan.jobs.labels.build import build_labels
 from capstan.jobs.labels.recipe import load_label_recipe
 
 _RECIPE = Path(__file__).parents[4] / "recipes/labels.yaml"
 
 
-class Settings(CommonSettings):
-    """Environment of the job."""
-
-    model_config = settings_config("jobs")
-
-
 def main() -> int:
-    """Run one command; a mistake of the user's is one line and exit code 2."""
+    """Run one command; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m capstan.jobs.labels", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     build = commands.add_parser("build", help="make questions.jsonl, known_items.jsonl and manifest.json")
@@ -28,17 +22,13 @@ def main() -> int:
     build.add_argument("--corpus", type=Path, help="directory of the built corpus; default: the one in the cache")
     build.add_argument("--out", type=Path, required=True, help="directory of the labels")
     arguments = parser.parse_args()
-    try:
-        cache = load(Settings).cache_dir / "corpus"
-        corpus = arguments.corpus or cache / "recipe"
-        print(_summary(build_labels(load_label_recipe(arguments.recipe), corpus, cache, arguments.out)))
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_job(lambda: _build(arguments), stopped="stopped; build the labels again")
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    cache = load(JobSettings).cache_dir / "corpus"
+    corpus = arguments.corpus or cache / "recipe"
+    print(_summary(build_labels(load_label_recipe(arguments.recipe), corpus, cache, arguments.out)))
 
 
 def _summary(manifest: dict[str, Any]) -> str:

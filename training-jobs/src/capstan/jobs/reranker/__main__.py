@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from capstan.common.encoder_graph import UnsupportedModel
-from capstan.common.models import ModelError, ModelRef
+from capstan.common.models import ModelRef
 from capstan.common.provenance import provenance
 from capstan.common.settings import load
+from capstan.jobs.command import run_job
 from capstan.jobs.corpus.manifest import DOCUMENTS, read_manifest
 from capstan.jobs.corpus.progress import Steps
 from capstan.jobs.metrics import TrainingSettings
@@ -44,21 +45,15 @@ class MineSettings(TrainingSettings):
 
 
 def main() -> int:
-    """Run one command; a mistake of the user's is one line and exit code 2."""
+    """Run one command; its exit code."""
     arguments = _parser().parse_args()
-    try:
+
+    def work() -> int:
         recipe = load_recipe(arguments.recipe)
         arguments.out.mkdir(parents=True, exist_ok=True)
         return int(arguments.run(arguments, recipe))
-    except (RerankerError, ModelError, UnsupportedModel) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from there", file=sys.stderr)
-        return 130
+
+    return run_job(work, stopped="stopped; the same command goes on from there", mistakes=(UnsupportedModel,))
 
 
 def _provenance() -> dict[str, Any]:
