@@ -7,7 +7,7 @@ BOOTSTRAP = $(PYTHON) native/bootstrap.py
 DEV = $(BOOTSTRAP) python
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask smoke test test-helm test-compose images wheelhouse dashboards chart eval-rag ab labels pictures bench-rag bench-gateway bench-overload pretrain \
+.PHONY: help run ask smoke test test-helm test-compose images wheelhouse dashboards chart eval-rag ab labels pictures bench-rag bench-gateway bench-overload loadtest bench-llm bench-llm-report quantize soak pretrain \
 	lint format types openapi clean
 
 help: ## list the targets
@@ -66,6 +66,22 @@ bench-gateway: ## the gateway against its peers, one core each (QUICK=1: 90 s; P
 
 bench-overload: ## the gateway with too much to do: overload, fairness, prefix affinity (QUICK=1: 2 minutes)
 	@$(BOOTSTRAP) bench-overload
+
+loadtest: ## Locust with its page on port 8089 (ARGS="--headless -u 20 -t 60s --host URL --csv out"; see loadtest/README.md)
+	@$(BOOTSTRAP) loadtest $(ARGS)
+
+bench-llm: ## naive serving, vLLM, our gateway, LiteLLM, features on and off (QUICK=1: minutes; ARGS="--url URL --model M": one server)
+	@case "$(ARGS)" in *--url*) ;; *) $(BOOTSTRAP) quantize ;; esac
+	@$(BOOTSTRAP) bench-llm $(ARGS)
+
+bench-llm-report: ## write docs/benchmarks.md's tables and plots from the committed results
+	@$(BOOTSTRAP) bench-llm-report
+
+quantize: ## the model as an AWQ INT4 checkpoint, once (minutes; 'make bench-llm' does it)
+	@$(BOOTSTRAP) quantize
+
+soak: ## 30 minutes at 80 % load with faults (MINUTES=…; VLLM=1: real workers); writes loadtest/results/soak.json
+	@$(BOOTSTRAP) soak $(ARGS)
 
 lint: ## ruff and the import rules
 	@$(DEV) -m ruff check .

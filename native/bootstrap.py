@@ -75,6 +75,10 @@ ENVIRONMENTS = {
         Environment("peers-rag", ("training-jobs/requirements/peers-rag.txt",), check=_TORCH_CHECK),
         Environment("peers", ("loadtest/requirements-peers.txt",)),
         Environment("peers-litellm", ("loadtest/requirements-peers-litellm.txt",)),
+        Environment("locust", ("loadtest/requirements-locust.txt",)),
+        Environment("plots", ("loadtest/requirements-plots.txt",), on=("services",)),
+        Environment("vllm-bench", ("loadtest/requirements-vllm-bench.txt",), on=("worker",)),
+        Environment("quantize", ("loadtest/requirements-quantize.txt",), on=("worker",), check=_TORCH_CHECK),
         Environment("dev", ("native/requirements-dev.txt", *_TORCH), on=("services", "jobs"), check=_TORCH_CHECK),
     )
 }
@@ -117,6 +121,16 @@ COMMANDS = {
         ("services", "jobs", "training", "pretrain"), ("-m", "capstan.jobs.pretrain"), documents=True, python="pretrain"
     ),
     "bench-gateway": Command(("services", "compiler", *PEERS), ("-m", "loadtest.gateway_bench"), compiled=True),
+    "loadtest": Command(("locust",), ("-m", "locust", "-f", "loadtest/locustfile.py"), python="locust"),
+    "quantize": Command(("worker", "quantize"), ("-m", "loadtest.llm_bench.quantize"), python="quantize"),
+    "bench-llm": Command(
+        ("services", "compiler", "worker", "peers-litellm", "vllm-bench", "plots"),
+        ("-m", "loadtest.llm_bench"),
+        python="plots",
+        compiled=True,
+    ),
+    "bench-llm-report": Command(("services", "plots"), ("-m", "loadtest.llm_bench.report"), python="plots"),
+    "soak": Command((*_STACK, "compiler", "dev"), ("-m", "loadtest.llm_bench.soak"), python="dev", compiled=True),
     "bench-overload": Command(("services", "compiler", "peers"), ("-m", "loadtest.overload"), compiled=True),
     "compiled": Command(("services", "compiler")),
     "python": Command((*_STACK, "dev"), python="dev"),  # the developers' interpreter, with every package but vLLM's

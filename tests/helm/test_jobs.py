@@ -112,7 +112,7 @@ def test_jobs_that_speak_for_a_tenant_have_the_secret_and_others_have_not() -> N
 
 
 MODULES = {
-    "job-corpus-build": ("capstan.jobs.corpus", "capstan.jobs.corpus.__main__", "Settings"),
+    "job-corpus-build": ("capstan.jobs.corpus", "capstan.jobs.command", "JobSettings"),
     "job-corpus-load": ("capstan.jobs.corpus", "capstan.jobs.corpus.__main__", "LoadSettings"),
     "job-evaluate": ("capstan.jobs.evaluate", "capstan.jobs.evaluate.__main__", "Settings"),
     "job-pretrain": ("capstan.jobs.pretrain", "capstan.jobs.metrics", "TrainingSettings"),

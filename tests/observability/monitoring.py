@@ -72,6 +72,7 @@ class Monitoring:
         self._start_gateway(redis.url)
         self._start_prometheus()
         self.traffic = Traffic(self.stack, self._client("gateway"), admin_key(self.stack.settings.state))
+        self._exit.callback(self.traffic.clean)
         self.traffic.run()
         self.wait(lambda: self.values("sum(capstan_generator_answers_total) > 0"))  # what began is seen to grow
         self.traffic.run()

@@ -31,6 +31,11 @@ class Traffic:
             files = {"file": ("notes.html", PAGE.encode(), "text/html")}
             client.post("/v1/files", files=files).raise_for_status()
 
+    def clean(self) -> None:
+        """Take the upload away again: others use the same stack."""
+        with self._stack.client() as client:
+            client.delete("/v1/documents/files/notes.html").raise_for_status()
+
     def _chat(self, tenant: str, text: str) -> None:
         body = {**CHAT, "messages": [{"role": "user", "content": text}]}
         headers = {"authorization": f"Bearer {self._keys[tenant]}"}

@@ -66,6 +66,8 @@ def test_a_stopped_build_leaves_nothing_behind(tmp_path: Path, number: signal.Si
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Ignored in what a shell starts in the background, this run of the tests perhaps, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "extract docs: 3000 pages\n"
