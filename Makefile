@@ -89,7 +89,7 @@ lint: ## ruff and the import rules
 	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
 
 PACKAGES = common extract gateway retriever reranker generator worker native
-PACKAGES += jobs.corpus jobs.labels jobs.command jobs.evaluate jobs.metrics jobs.pretrain jobs.reranker
+PACKAGES += jobs.corpus jobs.labels jobs.command jobs.evaluate jobs.metrics jobs.pretrain jobs.recipes jobs.reranker
 types: ## mypy, strict
 	@$(DEV) -m mypy $(addprefix -p capstan.,$(PACKAGES))
 	@cd grafana && $(PYTHON) ../native/bootstrap.py python -m mypy --config-file ../pyproject.toml build.py

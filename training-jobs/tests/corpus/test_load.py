@@ -274,3 +274,18 @@ def test_watching_outlives_the_retriever_and_says_so_once(
     assert rounds == [False, False, False, True, True]
     assert log.getvalue().count("out of disk; tried again every 7 s") == 1
     assert len(server.documents()) == 150
+
+
+def test_a_change_while_the_retriever_is_away_is_not_forgotten(
+    server: FakeRetriever, folder: Path, tmp_path: Path, steps: Steps
+) -> None:
+    def wait(_: float) -> None:
+        if not (folder / "new.md").exists():
+            (folder / "new.md").write_text("# New\n\nText.\n")
+            server.refusal = (500, "out of disk")
+        else:
+            server.refusal = None
+
+    with Retriever(server.url, "shared", SECRET) as retriever:
+        Watch(folder, tmp_path / "corpus", retriever, steps, tmp_path / "loaded", prune=True).run(7, wait, rounds=3)
+    assert "docs/new.md" in server.documents()

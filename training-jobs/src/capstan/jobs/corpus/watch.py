@@ -32,7 +32,9 @@ class Watch:
 
     def _look(self, said: str) -> str:
         built = build_folder(self._folder, self._out, self._steps)
-        if self._done.exists() and not built.fresh:
+        if built.fresh:
+            self._done.unlink(missing_ok=True)  # whatever becomes of the load: the next look tries it again
+        if self._done.exists():
             return said
         loaded: Loaded = load_corpus(self._out, self._target, self._steps, prune=self._prune)
         self._done.touch()

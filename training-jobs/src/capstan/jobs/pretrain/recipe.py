@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from capstan.jobs.pretrain.errors import PretrainError
+from capstan.jobs.recipes import read_recipe
 
 
 class _Strict(BaseModel):
@@ -108,13 +108,4 @@ class Recipe(_Strict):
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises `PretrainError` that names the file and the key."""
-    try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise PretrainError(f"recipe {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PretrainError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PretrainError(f"recipe {path}: {where or 'the whole'}: {first['msg']}") from None
+    return read_recipe(path, Recipe, PretrainError)

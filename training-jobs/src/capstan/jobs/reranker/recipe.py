@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from capstan.jobs.recipes import read_recipe
 from capstan.jobs.reranker.errors import RerankerError
 
 Kind = Literal["question", "heading", "title", "task", "cloze"]
@@ -94,13 +94,4 @@ class Recipe(_Strict):
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises `RerankerError` that names the file and the key."""
-    try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise RerankerError(f"recipe {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RerankerError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RerankerError(f"recipe {path}: {where or 'the whole'}: {first['msg']}") from None
+    return read_recipe(path, Recipe, RerankerError)
