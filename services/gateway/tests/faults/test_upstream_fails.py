@@ -75,6 +75,15 @@ async def test_when_all_say_503_the_client_gets_it(gateway: Any, raw: Any) -> No
     assert [u.requests for u in upstreams] == [1, 1]
 
 
+async def test_a_member_that_declines_all_does_not_use_up_the_retries(gateway: Any, raw: Any) -> None:
+    """A draining worker answers 503, looks least loaded, and its probe may still be good."""
+    setup, (draining, good) = await _pair(gateway, raw, unavailable, answer, retry_ratio=0.01)
+    began = asyncio.get_running_loop().time()
+    assert [(await setup.chat()).status_code for _ in range(100)] == [200] * 100
+    assert draining.requests <= 2 + asyncio.get_running_loop().time() - began
+    assert good.requests == 100
+
+
 async def test_a_worker_killed_mid_stream_ends_in_an_error_event(gateway: Any, auth: dict[str, str]) -> None:
     worker = Worker(CAPSTAN_WORKER_SIM_TPOT_MS="20")
     try:

@@ -103,6 +103,16 @@ def test_a_worker_that_restarted_gets_its_trial_at_once(make_health, clock):
     assert (health.admits(), health.word) == (True, "half_open")
 
 
+def test_one_that_declines_gets_nothing_new_for_a_second_whatever_its_probe_says(make_health, clock):
+    health = make_health(slow_start_s=0)
+    health.declined()
+    health.probed(True)
+    health.succeeded()  # what it had begun goes on well
+    assert (health.admits(), health.word) == (False, "aside")
+    clock.advance(1.1)
+    assert (health.admits(), health.ok, health.word) == (True, True, "up")
+
+
 def test_what_comes_back_or_joins_gets_its_share_step_by_step(make_health, clock):
     joined, back = make_health(new=True, slow_start_s=10), make_health(slow_start_s=10)
     assert back.share() == 1.0
@@ -119,7 +129,10 @@ def test_what_comes_back_or_joins_gets_its_share_step_by_step(make_health, clock
         assert (health.share(), health.ok) == (1.0, True)
 
 
-@given(st.lists(st.sampled_from(["begin", "good", "bad", "unreachable", "up", "down", "gone", "later"]), max_size=60))
+EVENTS = ("begin", "good", "bad", "unreachable", "decline", "up", "down", "gone", "later")
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=60))
 def test_whatever_happens_an_open_circuit_has_one_trial_at_most_and_always_ends(events):
     time = [0.0]
     health = Health(Pool.model_validate({"urls": ["http://w"], "breaker_failures": 2}), lambda: time[0])
@@ -129,9 +142,11 @@ def test_whatever_happens_an_open_circuit_has_one_trial_at_most_and_always_ends(
         if event == "begin" and health.admits():
             health.began()
             trials = 0 if closed else trials + 1
-        elif event in ("good", "bad", "unreachable", "gone"):
+        elif event in ("good", "bad", "unreachable", "decline", "gone"):
             if event == "good":
                 health.succeeded()
+            elif event == "decline":
+                health.declined()
             elif event != "gone":
                 health.failed(unreachable=event == "unreachable")
             health.ended()

@@ -167,7 +167,9 @@ class UpstreamStatus(BaseModel):
     """An upstream."""
 
     url: str
-    health: str = Field(description="`up`, `starting` (slow start), `open` or `half_open` (circuit), or `down`.")
+    health: str = Field(
+        description="`up`, `starting` (slow start), `aside` (answered 503), `open` or `half_open` (circuit), or `down`."
+    )
     running: int
     outstanding_tokens: int
     adapters: list[str] = []

@@ -232,6 +232,7 @@ class Dispatcher:
         if status < 500:
             pool.succeeded(member)
         elif status in _RETRIED:
+            member.health.declined()
             if asks_on:
                 raise _Unwilling(f"it answered {status}")
         else:

@@ -184,7 +184,7 @@ class PoolState:
 
 def _badness(member: Member) -> tuple[bool, float, int]:
     health = member.health
-    return not health.up, health.open_until or 0.0, member.outstanding
+    return not health.up, health.away_until, member.outstanding
 
 
 def _lowest_free(bits: Iterable[int]) -> int:
