@@ -30,8 +30,8 @@ class Outcomes:
         """Write the page's table and its result file, if the command was asked to (`make test-compose PUBLISH=1`)."""
         if not os.environ.get("PUBLISH") or not self.rows:
             return
+        result = {**provenance("make test-compose PUBLISH=1"), "outcomes": self.rows}
         head, mark, rest = PAGE.read_text().partition("<!-- table:outcomes -->\n")
         tail = rest[rest.index("<!-- /table -->") :]
         PAGE.write_text(f"{head}{mark}{self.table()}\n{tail}")
-        result = {**provenance("make test-compose PUBLISH=1"), "outcomes": self.rows}
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
