@@ -17,7 +17,7 @@ from loadtest.llm_bench.client import Target
 from loadtest.overload.ports import free_ports
 
 MODEL = "smollm2-135m"
-POOL = {"max_concurrent": 32, "max_queued": 128}
+POOL = {"max_concurrent": 34, "max_queued": 128}
 """The native stack's own (native/models.yaml)."""
 _START_S = 600.0
 _NO_LIMIT = {"requests_per_minute": 10**6, "tokens_per_minute": 10**9, "max_concurrent": 10**5}

@@ -32,7 +32,7 @@ class WorkerSettings(CommonSettings):
         "auto", description="Number format; auto on a CPU is bfloat16 only where the CPU computes in it."
     )
     max_model_len: int | None = Field(None, ge=1, description="Context in tokens; unset means the model's own.")
-    max_num_seqs: int = Field(32, ge=1, description="Requests that are generated for at the same time.")
+    max_num_seqs: int = Field(34, ge=1, description="Requests that are generated for at the same time.")
     kv_cache_gib: int = Field(2, ge=1, description="Memory for the KV cache on a CPU, in GiB.")
     adapters: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="LoRA adapters to serve from the start: name=reference,name=reference."
