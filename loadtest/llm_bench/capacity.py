@@ -3,8 +3,8 @@
 An engine generates in steps, one token for each running request (iteration-level scheduling: Yu et al., "Orca", OSDI
 2022). A request that waits joins the next step if fewer than `max_running` run, and its prompt is computed in that
 step. So a step takes `step_s(b) + p / prefill_tok_s` for b running requests and p new prompt tokens. Both come from
-one server's measured curve of closed loops (concurrency, TTFT, TPOT); the check is against open loops, which the fit
-has not seen.
+closed loops of one server behind the gateway (TTFT, TPOT, requests a second); the check is against open loops, which
+the fit has not seen.
 
     python -m loadtest.llm_bench.capacity --rate 20     # replicas for 20 requests a second of the measured server
 """
@@ -40,14 +40,14 @@ class CapacityError(Exception):
 class Engine:
     """A fitted server."""
 
-    steps: tuple[tuple[int, float], ...]
-    """Batch size and seconds of a step, measured; straight lines between, and on beyond the last."""
+    steps: tuple[tuple[float, float], ...]
+    """Mean batch size and seconds of a step, measured; straight lines between, and on beyond the last."""
     prefill_tok_s: float
     max_running: int = 32
     prompt_tokens_added: float = 0.0
     """Tokens that the chat template adds to a prompt's words."""
 
-    def step_s(self, running: int) -> float:
+    def step_s(self, running: float) -> float:
         """Seconds of a step with so many running requests and no new prompt."""
         points = self.steps
         if len(points) == 1 or running <= points[0][0]:
@@ -61,22 +61,25 @@ def fit(curve: Sequence[dict[str, Any]], max_running: int = 32) -> Engine:
     """Fit an engine to closed-loop figures (`concurrency`, TTFT, TPOT, tokens of a prompt and of an answer).
 
     At concurrency 1 a first token takes its prompt's computing and a step; how fast prompts are computed follows from
-    there. At concurrency c, in each step c / output-length requests begin on average, so TPOT is the step's time and
-    the computing of that many prompts; what is left is the step's own. Raises `CapacityError`.
+    there. At concurrency c, the prompts of the other c - 1 users are computed between a request's tokens, and for a
+    share of the time that follows from the requests a second; what is left of TPOT is the step's own. A loop whose last
+    users have finished runs fewer than c: the batch is requests a second by their mean time (Little's law).
+    Raises `CapacityError`.
     """
     rows = sorted(curve, key=lambda row: row["concurrency"])
     if not rows or rows[0]["concurrency"] != 1:
         raise CapacityError("the curve needs a point at concurrency 1")
     alone = rows[0]
-    prompt, output = alone["prompt_tokens_each"], alone["output_tokens_each"]
+    prompt = alone["prompt_tokens_each"]
     one_step = alone["tpot_ms"]["p50"] / 1e3
     first = alone["ttft_ms"]["p50"] / 1e3
     prefill = prompt / max(first - one_step, 1e-4)
-    steps: list[tuple[int, float]] = []
+    steps: list[tuple[float, float]] = []
     for row in rows:
-        running = row["concurrency"]
-        step = row["tpot_ms"]["mean"] / 1e3 - (running - 1) / output * prompt / prefill
-        steps.append((running, max(step, steps[-1][1] if steps else 1e-5)))
+        users, rate = row["concurrency"], row["requests_s"]
+        others = rate * (1 - 1 / users) * row["prompt_tokens_each"] / prefill
+        step = row["tpot_ms"]["mean"] / 1e3 * (1 - others)
+        steps.append((rate * row["e2e_ms"]["mean"] / 1e3, max(step, steps[-1][1] if steps else 1e-5)))
     words = sum(len(r.prompt.split()) for r in requests("random", 2000, SEED)) / 2000
     return Engine(tuple(steps), prefill, max_running, max(0.0, prompt - words))
 

@@ -91,9 +91,9 @@ async def workers(bench: Bench) -> Result:
 
 
 async def curve(bench: Bench) -> Result:
-    """One server at rising concurrency: what the capacity model is fitted to."""
+    """One server behind the gateway at rising concurrency: what the capacity model is fitted to."""
     await bench.base()
-    arms = [bench.arm(f"vllm-{number}", "vllm", concurrency=number) for number in bench.plan.curve]
+    arms = [bench.arm(f"gateway-{number}", "gateway", concurrency=number) for number in bench.plan.curve]
     return await bench.rounds(arms, number=min(3, bench.plan.rounds))
 
 

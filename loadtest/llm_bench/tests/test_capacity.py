@@ -11,14 +11,15 @@ SLO = Slo(ttft_ms=2500, tpot_ms=300)
 ENGINE = Engine(((1, 0.1), (32, 0.25)), prefill_tok_s=800.0)
 
 
-def _row(concurrency: int, tpot: float, ttft: float = 60.0) -> dict[str, Any]:
+def _row(concurrency: int, tpot: float, requests_s: float, ttft: float = 60.0) -> dict[str, Any]:
     times = {"p50": tpot, "mean": tpot}
     return {
         "concurrency": concurrency,
         "ttft_ms": {"p50": ttft},
         "tpot_ms": times,
+        "e2e_ms": {"mean": 3000.0},
+        "requests_s": requests_s,
         "prompt_tokens_each": 160.0,
-        "output_tokens_each": 64.0,
     }
 
 
@@ -30,15 +31,15 @@ def test_a_step_lies_between_those_that_were_measured() -> None:
 
 
 def test_the_fit_takes_the_prompts_of_others_out_of_a_step() -> None:
-    engine = fit([_row(8, 35.0), _row(1, 20.0)])
+    engine = fit([_row(8, 35.0, requests_s=2.5), _row(1, 20.0, requests_s=1 / 3)])
     assert engine.prefill_tok_s == pytest.approx(160 / 0.040)  # 60 ms less a step of 20
     assert engine.step_s(1) == pytest.approx(0.020)
-    assert engine.step_s(8) == pytest.approx(0.035 - 7 / 64 * 0.040)
+    assert engine.step_s(7.5) == pytest.approx(0.035 * (1 - 2.5 * 7 / 8 * 0.040))  # 2.5 a second, 3 s each: 7.5 run
 
 
 def test_a_curve_without_its_first_point_is_refused() -> None:
     with pytest.raises(CapacityError, match="concurrency 1"):
-        fit([_row(8, 35.0)])
+        fit([_row(8, 35.0, requests_s=2.5)])
 
 
 def test_at_a_low_rate_a_request_is_alone() -> None:
