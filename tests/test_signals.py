@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from otlp_receiver import Receiver, Span, otlp_receiver
+from planted_secrets import found, secrets_of
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
@@ -63,6 +64,7 @@ INSIDE = {
 class Seen:
     """What the stack left behind. `lines` are each service's log lines, in order."""
 
+    secrets: dict[str, str]
     receiver: Receiver
     scraped: dict[str, dict[str, Metric]]
     lines: dict[str, list[str]]
@@ -87,7 +89,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             _leave_early(stack)
         finally:
             stack.stop()  # each service sends what it still has
-        yield Seen(receiver, scraped, {name: _lines(state, name) for name in SERVICES})
+        yield Seen(secrets_of(stack), receiver, scraped, {name: _lines(state, name) for name in SERVICES})
 
 
 def _ask(stack: RunningStack) -> None:
@@ -147,9 +149,18 @@ def test_a_service_shows_the_steps_of_its_work(seen: Seen, service: str) -> None
 
 
 def test_spans_hold_no_text_of_questions_and_documents(seen: Seen) -> None:
-    told = " ".join(str(value) for span in seen.trace for value in (span.name, *span.attributes.values()))
+    told = _told(seen)
     assert "unidirectional" not in told
     assert "interprocess" not in told
+
+
+def test_spans_hold_no_secret(seen: Seen) -> None:
+    assert "smollm2-135m" in _told(seen), "the spans were not read"
+    assert found(seen.secrets, {"spans": _told(seen)}) == []
+
+
+def _told(seen: Seen) -> str:
+    return " ".join(str(value) for span in seen.trace for value in (span.name, *span.attributes.values()))
 
 
 def test_a_client_that_leaves_leaves_a_whole_trace_and_no_error_in_the_logs(seen: Seen) -> None:

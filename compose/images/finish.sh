@@ -19,8 +19,9 @@ if [ -d /state/fetched ]; then
     mv /state/fetched/models/* /models/
     rm -r /state/fetched
 fi
-if [ -d "/build/artifacts/$SERVICE" ]; then
-    cp -r "/build/artifacts/$SERVICE" /models/
+case $SERVICE in vllm-worker) artifact=assistant ;; *) artifact=$SERVICE ;; esac
+if [ -d "/build/artifacts/$artifact" ]; then
+    cp -r "/build/artifacts/$artifact" /models/
 fi
 if [ "$SERVICE" = gateway ]; then
     sh /build/install.sh /compiler requirements-compiler.txt

@@ -1,5 +1,6 @@
 #!/bin/sh
-# install.sh VENV FILE…: a virtual environment without pip, filled from the wheelhouse if that has wheels.
+# install.sh VENV FILE…: a virtual environment without pip, filled from the wheelhouse if that has wheels; packages that
+# hashes.txt knows have to be those files.
 set -eu
 venv=$1
 shift
@@ -11,6 +12,10 @@ elif [ -n "${TORCH_INDEX_URL:-}" ]; then
     export PIP_EXTRA_INDEX_URL="$TORCH_INDEX_URL"
 fi
 for file in "$@"; do
-    /pip/bin/pip --python "$venv/bin/python" install --no-deps --no-input --no-cache-dir --no-compile \
-        --disable-pip-version-check --progress-bar off --root-user-action ignore -r "/requirements/$file"
+    "$venv/bin/python" /build/hashes.py split "/requirements/$file" --out /tmp/requirements
+    for part in hashed plain; do # pip's hash-checking mode is for all of a file or for none of it
+        [ -s "/tmp/requirements/$part.txt" ] || continue
+        /pip/bin/pip --python "$venv/bin/python" install --no-deps --no-input --no-cache-dir --no-compile \
+            --disable-pip-version-check --progress-bar off --root-user-action ignore -r "/tmp/requirements/$part.txt"
+    done
 done

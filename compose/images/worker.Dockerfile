@@ -11,7 +11,7 @@ ARG SERVICE=vllm-worker
 ARG ENGINE=cpu
 ARG MODEL_PACKAGES=
 ARG TORCH_INDEX_URL=
-COPY compose/images/install.sh compose/images/finish.sh /build/
+COPY compose/images/install.sh compose/images/finish.sh compose/images/hashes.* /build/
 COPY compose/wheelhouse /wheelhouse
 COPY services/vllm-worker/requirements*.txt /requirements/
 RUN if [ "${ENGINE}" = cpu ]; then \
@@ -20,6 +20,7 @@ RUN if [ "${ENGINE}" = cpu ]; then \
         python3 -m venv /pip && python3 -m venv --without-pip --system-site-packages /venv; \
     fi
 COPY services/common/src services/vllm-worker/src /app/
+COPY training-jobs/artifacts /build/artifacts
 RUN sh /build/finish.sh
 
 FROM ${BASE_IMAGE}

@@ -66,6 +66,12 @@ async def test_readiness_says_what_it_waits_for(client: Any) -> None:
     assert (await client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect"])
+async def test_no_page_with_scripts_from_elsewhere_is_served(client: Any, path: str) -> None:
+    assert (await client.get(path)).status_code == 404
+    assert (await client.get("/openapi.json")).json()["info"]["title"] == "Capstan probe"
+
+
 async def test_identity_is_required_and_passed(client: Any, identity_secret: str) -> None:
     refused = await client.post("/items", json={"name": "x"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_identity")

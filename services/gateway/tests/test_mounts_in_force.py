@@ -72,7 +72,7 @@ POOLS = {"pools": {"p": {"urls": ["http://x"]}}, "models": {"m": {"pool": "p"}}}
         ("/v1/*", "/v1/"),
         ("/*", "/"),
         ("/healthz", "/healthz"),
-        ("/docs", "/docs"),
+        ("/openapi.json", "/openapi.json"),
         ("/v1/embeddings", "/v1/embeddings"),
         ("/v1/models/mine", "/v1/models/{name}"),
         ("/v1/chat*", "/v1/chat/completions"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from capstan.worker.command import Command, build
+from capstan.worker.command import NO_DOMAIN, Command, build
 from capstan.worker.machine import Machine
 from capstan.worker.settings import WorkerSettings
 
@@ -60,6 +60,14 @@ def test_prefix_cache_and_drain_are_on_everywhere(machine):
 @pytest.mark.parametrize("machine", [AVX2, CUDA])
 def test_nothing_is_fetched_or_reported(machine):
     assert command(machine).env.items() >= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}.items()
+
+
+@pytest.mark.parametrize("machine", [AVX2, CUDA])
+def test_urls_in_requests_are_not_fetched_unless_the_operator_names_their_domain(machine):
+    assert value(command(machine), "--allowed-media-domains") == NO_DOMAIN
+    assert command(machine).env["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
+    allowed = command(machine, engine_args="--allowed-media-domains images.example.com")
+    assert allowed.argv[-2:] == ["--allowed-media-domains", "images.example.com"]  # the last one wins
 
 
 def test_vllm_joins_traces_where_there_is_a_collector():

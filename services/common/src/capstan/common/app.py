@@ -41,6 +41,8 @@ def create_app(
         title=f"Capstan {service}",
         version="0.1.0",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages run scripts from elsewhere, on the origin where our page keeps the API key
+        redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # see capstan.common.telemetry
     )
     app.state.lifecycle = Lifecycle(ready, busy)

@@ -3,10 +3,14 @@
 import datetime
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+_SECRET = re.compile(r"(--(?:[\w-]+-)?(?:key|token|password|secret)[ =])\S+")
+_CREDENTIALS = re.compile(r"//[^/\s@]+@")
 
 
 def provenance(command: str | None = None) -> dict[str, Any]:
@@ -26,8 +30,10 @@ def provenance(command: str | None = None) -> dict[str, Any]:
 
 
 def _own_command() -> str:
-    """The command line; absolute paths are another machine's business and cut to their names."""
-    return " ".join(["python", *(Path(part).name if Path(part).is_absolute() else part for part in sys.argv)])
+    """The command line; absolute paths are another machine's business and cut to their names, secrets are nobody's."""
+    parts = (Path(part).name if Path(part).is_absolute() else part for part in sys.argv)
+    command = _CREDENTIALS.sub("//…@", " ".join(["python", *parts]))
+    return _SECRET.sub(r"\1…", command)
 
 
 def _commit() -> str:

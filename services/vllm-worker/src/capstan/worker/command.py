@@ -17,6 +17,8 @@ from capstan.worker.settings import WorkerSettings
 _SPREADING = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 _BACKEND = "--distributed-executor-backend"
 _LOGGING = Path(__file__).with_name("vllm_logging.json")
+NO_DOMAIN = "none.invalid"
+"""A name that never exists (RFC 6761): vLLM takes an empty list of domains for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,14 @@ def build(
     argv += ["--enable-prefix-caching", "--enable-prompt-tokens-details", "--enable-server-load-tracking"]
     argv += ["--disable-uvicorn-access-log", "--max-num-seqs", str(settings.max_num_seqs)]
     argv += ["--shutdown-timeout", str(math.ceil(settings.drain_s))]
+    argv += ["--allowed-media-domains", NO_DOMAIN]
     if settings.max_model_len is not None:
         argv += ["--max-model-len", str(settings.max_model_len)]
     if settings.tool_parser:
         argv += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_parser]
     # The model is always a local directory by now, so no hub is ever asked.
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    env["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] = "0"
     env["VLLM_LOGGING_CONFIG_PATH"] = str(_LOGGING)  # JSON lines, as every service
     if collector := environ.get(ENDPOINT):
         argv += ["--otlp-traces-endpoint", f"{collector.rstrip('/')}/v1/traces"]
