@@ -1,13 +1,20 @@
 """The `openai` client talks to the gateway unchanged."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from documents import ROOT, Code, blocks
 from running_stack import DOCUMENTS, RunningStack
 
 CHAT: Any = [{"role": "user", "content": "Tell me about pipes."}]
+ADDRESS = "http://127.0.0.1:8000"
+EXAMPLES = [code for code in blocks(ROOT / "README.md") if code.language in ("sh", "python") and ADDRESS in code.text]
 QUESTION: Any = [{"role": "user", "content": "How do I record the current state of the working directory with git?"}]
 
 
@@ -22,6 +29,22 @@ def running(request: pytest.FixtureRequest) -> RunningStack:
 def client(running: RunningStack) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{running.url('gateway')}/v1", api_key=running.key, max_retries=0) as client:
         yield client
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=str)
+def test_the_readmes_examples_answer_as_they_are_written(code: Code, stack: RunningStack, tmp_path: Path) -> None:
+    (tmp_path / ".capstan").mkdir()
+    (tmp_path / ".capstan/api-key").write_text(f"{stack.key}\n")
+    command = ["bash", "-e"] if code.language == "sh" else [sys.executable]
+    done = subprocess.run(
+        [*command, "-c", code.text.replace(ADDRESS, stack.url("gateway"))],
+        cwd=tmp_path,
+        env={**os.environ, "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pipe(2)" in done.stdout, "the source is named"
 
 
 def test_models(client: openai.OpenAI) -> None:

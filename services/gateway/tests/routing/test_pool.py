@@ -1,15 +1,18 @@
 from collections import Counter
+from typing import get_args
 
 import pytest
 
+from capstan.gateway.balance import POLICIES
+from capstan.gateway.config import Model
 from capstan.gateway.member import Place
 from capstan.gateway.prefix import blocks
 
 LONG = blocks(b'{"messages":"' + b"x" * 2000, "m")
 
 
-def send(pool, prompt=(), tokens=100, exclude=None, model="m"):
-    member = pool.pick(prompt, exclude=exclude, model=model)
+def send(pool, prompt=(), tokens=100, exclude=None, model="m", routing="prefix"):
+    member = pool.pick(prompt, exclude=exclude, model=model, routing=routing)
     if member is not None:
         pool.began(member, prompt, tokens)
     return member
@@ -42,6 +45,18 @@ def test_a_prompt_returns_to_where_it_was(make_pool):
         pool.ended(first, 100)
         assert send(pool, LONG) is first
     assert (pool.prefix_queries, pool.prefix_hits) == (21 * len(LONG), 20 * len(LONG))
+
+
+def test_without_looking_at_prompts_the_least_loaded_is_chosen(make_pool):
+    pool = make_pool(2)
+    first = send(pool, LONG, routing="least_tokens")
+    second = send(pool, LONG, routing="least_tokens")
+    assert second is not first
+    assert pool.prefix_hits == 0
+
+
+def test_every_policy_can_be_named_in_a_models_file():
+    assert set(get_args(Model.model_fields["routing"].annotation)) == set(POLICIES)
 
 
 def test_a_prompt_that_all_want_spreads_before_its_member_is_overloaded(make_pool):

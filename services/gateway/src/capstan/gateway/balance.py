@@ -1,6 +1,7 @@
-"""Which of several members serves a request: least outstanding tokens, and the one that has the prompt cached."""
+"""Which of several members serves a request: the policies that `routing` of a model names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from capstan.gateway.member import Member
 from capstan.gateway.prefix import PrefixIndex
@@ -11,10 +12,16 @@ SLACK = 2
 prompt, and in a busy pool the imbalance is bounded by the factor alone."""
 
 
-def choose(
-    members: Sequence[Member], blocks: Sequence[int], index: PrefixIndex, *, request: float, adapter: str | None
+Policy = Callable[[Sequence[Member], Sequence[int], PrefixIndex, float, str | None], tuple[Member, int]]
+"""From the members (one at least), the hashes of the prompt's blocks (none but for `prefix`), who has seen which, the
+mean request in tokens, and the LoRA adapter, if any, to the member for a request and how many of those blocks it has
+seen."""
+
+
+def prefix(
+    members: Sequence[Member], blocks: Sequence[int], index: PrefixIndex, request: float, adapter: str | None
 ) -> tuple[Member, int]:
-    """The member for a request, and how many blocks of its prompt that one has seen.
+    """The member that has the prompt cached, and least outstanding tokens among equals.
 
     Members below the load cap come first; of them those that have the adapter; of them those with the longest known
     beginning of the prompt; of them the least loaded, the first one of equals. Load is the outstanding tokens with
@@ -37,3 +44,13 @@ def choose(
             best, least = member, load
     assert best is not None
     return best, matched
+
+
+def least_tokens(
+    members: Sequence[Member], blocks: Sequence[int], index: PrefixIndex, request: float, adapter: str | None
+) -> tuple[Member, int]:
+    """The same without looking at prompts."""
+    return prefix(members, (), index, request, adapter)
+
+
+POLICIES: Final[dict[str, Policy]] = {"least_tokens": least_tokens, "prefix": prefix}

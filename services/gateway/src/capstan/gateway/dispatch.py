@@ -136,13 +136,13 @@ class Dispatcher:
             if name == request.model and not model.upstream_model
             else request.named(model.upstream_model or name)
         )
-        member = pool.pick(prompt, exclude=None, model=name)
+        member = pool.pick(prompt, exclude=None, model=name, routing=model.routing)
         if member is None:
             raise Refusal(Outcome.NO_UPSTREAM, f"pool {pool.name!r} has no upstream yet", retry_after=5)
         try:
             await self._try(job, name, model, pool, member, body, prompt, last=False)
         except UpstreamError as error:
-            other = self._another(pool, member, prompt, name, error)
+            other = self._another(pool, member, prompt, name, model, error)
             if other is None:
                 raise _failed(error, member) from None
             job.record.retried = True
@@ -152,11 +152,13 @@ class Dispatcher:
                 raise _failed(second, other) from None
 
     @staticmethod
-    def _another(pool: PoolState, failed: Member, prompt: list[int], name: str, error: UpstreamError) -> Member | None:
+    def _another(
+        pool: PoolState, failed: Member, prompt: list[int], name: str, model: Model, error: UpstreamError
+    ) -> Member | None:
         """Where to try once more, if anywhere: not after a time-out, as the time is gone."""
         if isinstance(error, Silent):
             return None
-        other = pool.pick(prompt, exclude=failed, model=name)
+        other = pool.pick(prompt, exclude=failed, model=name, routing=model.routing)
         return other if other is not None and pool.retries.take() else None
 
     async def _try(

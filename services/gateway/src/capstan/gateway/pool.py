@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from capstan.gateway.admission import Gate
-from capstan.gateway.balance import choose
+from capstan.gateway.balance import POLICIES
 from capstan.gateway.config import Pool
 from capstan.gateway.member import Member, Place
 from capstan.gateway.prefix import PrefixIndex
@@ -71,8 +71,10 @@ class PoolState:
 
     # the request path
 
-    def pick(self, blocks: Sequence[int], *, exclude: Member | None, model: str) -> Member | None:
-        """The best member for a request with these prompt blocks, or None: nothing can take it.
+    def pick(
+        self, blocks: Sequence[int], *, exclude: Member | None, model: str, routing: str = "prefix"
+    ) -> Member | None:
+        """The best member by a policy for a request with these prompt blocks, or None: nothing can take it.
 
         Call `began` before anything is awaited. With no member that looks healthy the least bad one is tried, as
         what is known may be out of date; a retry (`exclude`: where it failed) goes to a healthy one only.
@@ -87,7 +89,7 @@ class PoolState:
         self._turn = turn = (self._turn + 1) % len(able)  # equals take turns
         able = able[turn:] + able[:turn]
         adapter = model if model in self.adapters else None
-        member, matched = choose(able, blocks, self.index, request=self._request, adapter=adapter)
+        member, matched = POLICIES[routing](able, blocks, self.index, self._request, adapter)
         self.prefix_queries += len(blocks)
         self.prefix_hits += matched
         return member
