@@ -2,16 +2,18 @@
 PYTHON ?= python3
 export Q PUBLISH
 SPLIT ?= dev
-RECIPE ?= 4m-cpu
 BOOTSTRAP = $(PYTHON) native/bootstrap.py
 DEV = $(BOOTSTRAP) python
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask smoke test test-helm test-compose images wheelhouse dashboards chart eval-rag ab labels pictures bench-rag bench-gateway bench-overload loadtest bench-llm bench-llm-report quantize soak pretrain \
-	lint format types openapi clean
+.PHONY: help build run ask smoke test test-helm test-compose images wheelhouse dashboards chart eval eval-rag eval-assistant-rag ab labels pictures bench-rag bench-gateway bench-overload loadtest bench-llm bench-llm-report quantize soak pretrain assistant \
+	audit sbom lint format types openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## install environments, models and documents; the other targets do it when they need it
+	@$(BOOTSTRAP) build
 
 run: ## set everything up, start the stack, answer a sample question (SOURCE=dir: your own documents)
 	@$(BOOTSTRAP) run
@@ -43,11 +45,17 @@ dashboards: ## write Grafana's dashboards anew from grafana/boards (then 'make c
 chart: ## bring the chart's rules, dashboards and table of values up to date
 	@$(DEV) charts/generate.py
 
+eval: ## the shipped retrieval beside its parts, on the test questions (minutes; writes nothing)
+	@$(BOOTSTRAP) evaluate run --arms default,hybrid,bm25,dense
+
 eval-rag: ## evaluate retrieval and answers on the test questions; writes docs/rag.md and docs/results/rag.json
 	@$(BOOTSTRAP) eval-rag
 
 ab: ## compare two arms on the same questions: make ab A=default B=mode=bm25,rerank=null (SPLIT=dev|test)
 	@$(BOOTSTRAP) evaluate ab --a "$(A)" --b "$(B)" --split $(SPLIT) $(ARGS)
+
+eval-assistant-rag: ## the assistant's adapter and its base model as writers of cited answers; writes docs/results/assistant-rag.json
+	@$(BOOTSTRAP) eval-assistant-rag
 
 labels: ## build the evaluation's questions anew
 	@$(BOOTSTRAP) labels
@@ -58,8 +66,13 @@ pictures: ## the README's screenshots and screencast, of the running stack
 bench-rag: ## retrieval beside LlamaIndex's, and reranking; writes docs/results/bench-rag.json
 	@$(BOOTSTRAP) bench-rag $(ARGS)
 
+pretrain: RECIPE ?= 4m-cpu
 pretrain: ## a language model from nothing to its card: make pretrain RECIPE=4m-cpu (55m-cpu, 60m-gpu, smoke)
 	@$(BOOTSTRAP) pretrain run --recipe training-jobs/recipes/pretrain-$(RECIPE).yaml $(ARGS)
+
+assistant: RECIPE ?= smoke
+assistant: ## the domain assistant, from documents to an evaluated adapter: make assistant RECIPE=smoke (135m-cpu, 135m-cpu-qlora, 8b-gpu)
+	@$(BOOTSTRAP) assistant run --recipe training-jobs/recipes/assistant-$(RECIPE).yaml $(ARGS)
 
 bench-gateway: ## the gateway against its peers, one core each (QUICK=1: 90 s; PEERS=all: LiteLLM and Portkey too)
 	@$(BOOTSTRAP) bench-gateway $(ARGS)
@@ -77,11 +90,17 @@ bench-llm: ## naive serving, vLLM, our gateway, LiteLLM, features on and off (QU
 bench-llm-report: ## write docs/benchmarks.md's tables and plots from the committed results
 	@$(BOOTSTRAP) bench-llm-report
 
-quantize: ## the model as an AWQ INT4 checkpoint, once (minutes; 'make bench-llm' does it)
-	@$(BOOTSTRAP) quantize
+quantize: ## the model as an AWQ INT4 checkpoint, once (ARGS="--model file:DIR/merged --items DIR/data/train.jsonl --to DIR/awq": an assistant)
+	@$(BOOTSTRAP) quantize $(ARGS)
 
 soak: ## 30 minutes at 80 % load with faults (MINUTES=…; VLLM=1: real workers); writes loadtest/results/soak.json
 	@$(BOOTSTRAP) soak $(ARGS)
+
+audit: ## known vulnerabilities in every pinned package (ARGS="--service osv", "--ignore ID", or environments)
+	@$(BOOTSTRAP) audit $(ARGS)
+
+sbom: ## what is served, as CycloneDX bills of materials in sbom/
+	@$(BOOTSTRAP) sbom $(ARGS)
 
 lint: ## ruff and the import rules
 	@$(DEV) -m ruff check .
@@ -89,7 +108,8 @@ lint: ## ruff and the import rules
 	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
 
 PACKAGES = common extract gateway retriever reranker generator worker native
-PACKAGES += jobs.corpus jobs.labels jobs.command jobs.evaluate jobs.metrics jobs.pretrain jobs.recipes jobs.reranker
+PACKAGES += jobs.assistant jobs.corpus jobs.labels jobs.command jobs.evaluate jobs.hub jobs.metrics jobs.pretrain jobs.quantize jobs.recipes
+PACKAGES += jobs.reranker
 types: ## mypy, strict
 	@$(DEV) -m mypy $(addprefix -p capstan.,$(PACKAGES))
 	@cd grafana && $(PYTHON) ../native/bootstrap.py python -m mypy --config-file ../pyproject.toml build.py

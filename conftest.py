@@ -64,6 +64,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 @pytest.fixture(scope="session")
 def vllm_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """Five services, the worker a real vLLM."""
-    running = RunningStack(tmp_path_factory.mktemp("vllm-stack"), simulate=False).start()
+    slots = {"CAPSTAN_WORKER_LORA_SLOTS": "1"}
+    running = RunningStack(tmp_path_factory.mktemp("vllm-stack"), simulate=False, worker=slots).start()
     yield running
     running.stop()

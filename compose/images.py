@@ -57,7 +57,8 @@ def _service(
 def _jobs(*requirements: str) -> Image:
     files = tuple(f"training-jobs/requirements/{name}" for name in requirements)
     sources = (*COMMON, "training-jobs/src", "training-jobs/recipes", "training-jobs/labels")
-    return Image("jobs.Dockerfile", files, (*sources, *files), {"REQUIREMENTS": " ".join(requirements)})
+    base = "services/reranker/requirements.txt"  # for images of training jobs
+    return Image("jobs.Dockerfile", files, (*sources, *files, base), {"REQUIREMENTS": " ".join(requirements)})
 
 
 _WORKER = ("services/vllm-worker/requirements.txt", "services/vllm-worker/requirements-engine.txt")
@@ -70,7 +71,7 @@ IMAGES = {
     "vllm-worker": Image(
         "worker.Dockerfile",
         _WORKER,
-        ("services/common/src", "services/vllm-worker/src", *_WORKER),
+        ("services/common/src", "services/vllm-worker/src", *_WORKER, "training-jobs/artifacts"),
         {"MODEL_PACKAGES": _LLM},
     ),
     "jobs": _jobs("corpus.txt", "evaluate.txt"),

@@ -62,12 +62,21 @@ ENVIRONMENTS = {
         ),
         Environment("jobs", ("training-jobs/requirements/corpus.txt", "training-jobs/requirements/evaluate.txt")),
         Environment(
-            "training", ("training-jobs/requirements/reranker.txt",), on=("services", "jobs"), check=_TORCH_CHECK
+            "training",
+            ("training-jobs/requirements/reranker.txt", *_TORCH),
+            on=("services", "jobs"),
+            check=_TORCH_CHECK,
         ),
         Environment(
             "pretrain",
             ("training-jobs/requirements/pretrain.txt",),
             on=("training", "services", "jobs"),
+            check=_TORCH_CHECK,
+        ),
+        Environment(
+            "assistant",
+            ("training-jobs/requirements/assistant.txt",),
+            on=("pretrain", "training", "services", "jobs"),
             check=_TORCH_CHECK,
         ),
         Environment("compiler", ("native/requirements-compiler.txt",), on=("services",)),
@@ -76,10 +85,16 @@ ENVIRONMENTS = {
         Environment("peers", ("loadtest/requirements-peers.txt",)),
         Environment("peers-litellm", ("loadtest/requirements-peers-litellm.txt",)),
         Environment("locust", ("loadtest/requirements-locust.txt",)),
+        Environment("supply-chain", ("native/requirements-supply-chain.txt",)),
         Environment("plots", ("loadtest/requirements-plots.txt",), on=("services",)),
         Environment("vllm-bench", ("loadtest/requirements-vllm-bench.txt",), on=("worker",)),
         Environment("quantize", ("loadtest/requirements-quantize.txt",), on=("worker",), check=_TORCH_CHECK),
-        Environment("dev", ("native/requirements-dev.txt", *_TORCH), on=("services", "jobs"), check=_TORCH_CHECK),
+        Environment(
+            "dev",
+            ("native/requirements-dev.txt",),
+            on=("services", "jobs", "training", "pretrain", "assistant"),
+            check=_TORCH_CHECK,
+        ),
     )
 }
 PEERS = ("peers", "peers-litellm") if os.environ.get("PEERS") == "all" else ("peers",)
@@ -100,11 +115,14 @@ class Command:
 
 _STACK = ("services", "worker", "jobs")
 COMMANDS = {
+    "build": Command(_STACK, documents=True),
     "run": Command(_STACK, ("-m", "capstan.native", "run"), documents=True),
     "smoke": Command(_STACK, ("-m", "capstan.native", "smoke"), documents=True),
     "ask": Command(("services",), ("-m", "capstan.native", "ask")),
     "eval-rag": Command((*_STACK, "ragas"), ("-m", "capstan.native", "evaluate"), documents=True),
+    "eval-assistant-rag": Command(_STACK, ("-m", "capstan.native", "evaluate-assistant"), documents=True),
     "evaluate": Command(("services", "jobs"), ("-m", "capstan.jobs.evaluate"), documents=True, python="jobs"),
+    "worker": Command(("worker",), ("-m", "capstan.worker"), python="worker"),
     "labels": Command(
         ("jobs",),
         ("-m", "capstan.jobs.labels", "build", "--out", "training-jobs/labels"),
@@ -120,9 +138,15 @@ COMMANDS = {
     "pretrain": Command(
         ("services", "jobs", "training", "pretrain"), ("-m", "capstan.jobs.pretrain"), documents=True, python="pretrain"
     ),
+    "assistant": Command(
+        (*_STACK, "training", "pretrain", "assistant"),
+        ("-m", "capstan.jobs.assistant"),
+        documents=True,
+        python="assistant",
+    ),
     "bench-gateway": Command(("services", "compiler", *PEERS), ("-m", "loadtest.gateway_bench"), compiled=True),
     "loadtest": Command(("locust",), ("-m", "locust", "-f", "loadtest/locustfile.py"), python="locust"),
-    "quantize": Command(("worker", "quantize"), ("-m", "loadtest.llm_bench.quantize"), python="quantize"),
+    "quantize": Command(("worker", "quantize"), ("-m", "capstan.jobs.quantize"), python="quantize"),
     "bench-llm": Command(
         ("services", "compiler", "worker", "peers-litellm", "vllm-bench", "plots"),
         ("-m", "loadtest.llm_bench"),
@@ -132,6 +156,10 @@ COMMANDS = {
     "bench-llm-report": Command(("services", "plots"), ("-m", "loadtest.llm_bench.report"), python="plots"),
     "soak": Command((*_STACK, "compiler", "dev"), ("-m", "loadtest.llm_bench.soak"), python="dev", compiled=True),
     "bench-overload": Command(("services", "compiler", "peers"), ("-m", "loadtest.overload"), compiled=True),
+    "audit": Command(("supply-chain",), ("-m", "capstan.native.supply_chain", "audit"), python="supply-chain"),
+    "sbom": Command(
+        ("services", "worker", "supply-chain"), ("-m", "capstan.native.supply_chain", "sbom"), python="supply-chain"
+    ),
     "compiled": Command(("services", "compiler")),
     "python": Command((*_STACK, "dev"), python="dev"),  # the developers' interpreter, with every package but vLLM's
 }
@@ -271,7 +299,7 @@ def corpus_directory() -> Path:
 
 def process_environment(environments: Sequence[str] = ()) -> dict[str, str]:
     """The environment in which every part runs: sources on the path, interpreters and directories by name."""
-    named = {*_STACK, *environments} - {"dev", "compiler", "training", "pretrain"}
+    named = {*_STACK, *environments} - {"dev", "compiler", "training", "pretrain", "assistant"}
     names = {variable_of(name): str(python_of(name)) for name in sorted(named)}
     return {
         **os.environ,
@@ -311,6 +339,9 @@ def main() -> None:
         raise SetupError("this Python cannot make virtual environments: install them first (apt install python3-venv)")
     command = COMMANDS[name]
     prepare(list(command.needs), documents=command.documents)
+    if name == "build":
+        say("everything is installed: 'make run' starts the stack")
+        return
     if name == "compiled":
         print(compiled_gateway())
         return

@@ -75,12 +75,14 @@ class RunningStack:
         simulate: bool,
         worker: dict[str, str] | None = None,
         everywhere: dict[str, str] | None = None,
+        adapter: Path | None = None,
     ) -> None:
         """`worker`, `everywhere`: added to the environment of the worker, of each service."""
         settings = NativeSettings(
             state_dir=state,
             corpus_dir=state,
             simulate=simulate,
+            adapter=adapter,
             root=Path(os.environ["CAPSTAN_NATIVE_ROOT"]),
             services_python=Path(os.environ["CAPSTAN_NATIVE_SERVICES_PYTHON"]),
             worker_python=Path(os.environ["CAPSTAN_NATIVE_WORKER_PYTHON"]),

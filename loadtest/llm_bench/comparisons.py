@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from capstan.common.settings import CommonSettings
+from capstan.jobs.quantize.awq import NOTE, native_checkpoint, note
 from loadtest.llm_bench import capacity as model
-from loadtest.llm_bench import quantize
 from loadtest.llm_bench.bench import Bench, paired_ratio
 from loadtest.llm_bench.crosscheck import crosscheck
 from loadtest.llm_bench.servers import gateway, halves, litellm, naive, vllm
@@ -66,11 +67,11 @@ async def prefix_caching(bench: Bench) -> Result:
 
 async def awq(bench: Bench) -> Result:
     """4-bit weights (AWQ) instead of 16-bit ones, for many requests and for one."""
-    checkpoint = quantize.directory(quick=bench.quick)
-    if not (checkpoint / quantize.NOTE).exists():
+    checkpoint = native_checkpoint(CommonSettings().cache_dir, quick=bench.quick)
+    if not (checkpoint / NOTE).exists():
         raise DidNotRun("there is no AWQ checkpoint: run 'make quantize'")
     many = await _feature(bench, "awq", {"model": f"file:{checkpoint}"}, alone=True)
-    return {**many, "checkpoint": quantize.note(checkpoint)}
+    return {**many, "checkpoint": note(checkpoint)}
 
 
 async def workers(bench: Bench) -> Result:

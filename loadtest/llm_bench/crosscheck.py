@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from capstan.common.checkpoint import prepare
 from capstan.common.settings import CommonSettings
 from capstan.native.supervisor import ServiceFailed
-from capstan.worker.prepare import prepare
 from capstan.worker.settings import WorkerSettings
 from loadtest.llm_bench.bench import SEED, Bench, Cell, medians
 from loadtest.llm_bench.client import Target, client

@@ -23,10 +23,10 @@ from fastapi.responses import StreamingResponse
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
+from capstan.common.checkpoint import prepare
 from capstan.common.settings import CommonSettings
 from capstan.worker.command import cpu_dtype
 from capstan.worker.machine import inspect
-from capstan.worker.prepare import prepare
 from capstan.worker.settings import WorkerSettings
 
 GATHER_S = 0.05

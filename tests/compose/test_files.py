@@ -16,7 +16,7 @@ from compose_stack import COMPOSE, ROOT
 
 from capstan.gateway.config import read_models
 
-OVERLAYS = ("local", "simulate", "observability", "gpu", "train")
+OVERLAYS = ("local", "simulate", "observability", "assistant", "gpu", "train")
 COMBINATIONS = [
     ("compose.yaml", *(f"compose.{name}.yaml" for name in chosen))
     for count in range(len(OVERLAYS) + 1)
@@ -117,6 +117,21 @@ def test_the_gateway_reads_the_models_file(monkeypatch: pytest.MonkeyPatch) -> N
     models = read_models(ROOT / "compose/models.yaml")
     assert {"llama", "docs", "reranker"} <= set(models.models)
     assert str(models.pools["llm"].dns) == "http://vllm-worker:8004/"
+
+
+def test_the_assistant_overlay_names_one_adapter_for_gateway_worker_and_generator(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = render(directory, ("compose.yaml", "compose.assistant.yaml"))["services"]
+    for name, value in services["gateway"]["environment"].items():
+        monkeypatch.setenv(name, str(value))
+    models = read_models(ROOT / "compose/models.yaml", ROOT / "compose/models.assistant.yaml").models
+    llm = services["generator"]["environment"]["CAPSTAN_GENERATOR_LLM"]
+    assert (models[llm].pool, models[llm].adapter) == ("llm", "/models/assistant")
+    assert services["vllm-worker"]["environment"]["CAPSTAN_WORKER_LORA_SLOTS"] == "1"
+    arms = yaml.safe_load((ROOT / "services/generator/src/capstan/generator/arms.yaml").read_text())
+    assert arms["assistant"]["llm"] == llm
+    assert arms["base"]["llm"] in models
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "compose/images").glob("*.Dockerfile")), ids=lambda path: path.stem)

@@ -112,12 +112,13 @@ def test_jobs_that_speak_for_a_tenant_have_the_secret_and_others_have_not() -> N
 
 
 MODULES = {
+    "job-assistant": ("capstan.jobs.assistant", "capstan.jobs.assistant.__main__", "Settings"),
     "job-corpus-build": ("capstan.jobs.corpus", "capstan.jobs.command", "JobSettings"),
     "job-corpus-load": ("capstan.jobs.corpus", "capstan.jobs.corpus.__main__", "LoadSettings"),
     "job-evaluate": ("capstan.jobs.evaluate", "capstan.jobs.evaluate.__main__", "Settings"),
     "job-pretrain": ("capstan.jobs.pretrain", "capstan.jobs.metrics", "TrainingSettings"),
 }
-"""Job to its module, and where its settings are. `assistant` is named before it is built."""
+"""Job to its module, and where its settings are."""
 
 
 @pytest.mark.parametrize("job", MODULES)
@@ -133,6 +134,6 @@ def test_a_job_takes_its_arguments_and_its_environment(job: str) -> None:
 
 def test_the_defaults_of_jobs_fit_too() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())["jobs"]["runs"]
-    for name in ("corpus-build", "corpus-load", "evaluate", "pretrain"):
+    for name in ("assistant", "corpus-build", "corpus-load", "evaluate", "pretrain"):
         module, *arguments = values[name]["args"]
         assert import_module(f"{module}.__main__")._parser().parse_args(arguments), name

@@ -1,7 +1,9 @@
 """What a scrape of a training run shows, on a clock that the test moves."""
 
+import re
 import socket
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -114,3 +116,10 @@ def test_a_port_that_is_none_names_the_setting(
     with pytest.raises(SystemExit, match="2"):
         load(TrainingSettings)
     assert "CAPSTAN_JOBS_METRICS_PORT" in capsys.readouterr().err
+
+
+def test_the_readme_has_every_metric_and_no_other() -> None:
+    families = a_run(Clock()).registry.collect()
+    names = {f"{m.name}_total" if m.type == "counter" else m.name for m in families if m.name.startswith("capstan_")}
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert set(re.findall(r"`(capstan_train_[a-z_]+)", readme)) == names

@@ -78,6 +78,35 @@ def test_a_mistake_in_models_yaml_is_named(tmp_path: Path, text: str, says: str)
     assert says in str(error.value)
 
 
+EXTRA = "models: {tuned: {pool: p, adapter: /weights/tuned}}\nmounts: [{path: /more, url: 'http://y'}]\n"
+
+
+def test_another_file_adds_models_and_mounts(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(GOOD_MODELS)
+    (tmp_path / "extra.yaml").write_text(EXTRA)
+    found = read_models(tmp_path / "models.yaml", tmp_path / "extra.yaml")
+    assert (list(found.models), found.models["tuned"].adapter) == (["m", "tuned"], "/weights/tuned")
+    assert [mount.path for mount in found.mounts] == ["/more"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ("models: {m: {pool: p}}", "'m' is in the other file already"),
+        ("models: {n: {pool: q}}", "'q'"),
+        ("mounts: {path: /more}", "mounts"),
+        ("models: [n]", "another form"),
+        ("[]", "must have"),
+    ],
+)
+def test_a_mistake_in_the_other_file_is_named(tmp_path: Path, extra: str, says: str) -> None:
+    (tmp_path / "models.yaml").write_text(GOOD_MODELS)
+    (tmp_path / "extra.yaml").write_text(extra)
+    with pytest.raises(ConfigError, match=r"extra\.yaml") as error:
+        read_models(tmp_path / "models.yaml", tmp_path / "extra.yaml")
+    assert says in str(error.value)
+
+
 def _start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "models.yaml").write_text(GOOD_MODELS)
     variables = {

@@ -163,3 +163,29 @@ def test_a_mistake_in_the_arms_file_stops_the_start_and_is_named(
     with pytest.raises(SystemExit):
         create_generator(settings)
     assert says in capsys.readouterr().err
+
+
+async def test_an_arm_may_have_another_language_model(generator: Any, tmp_path: Path) -> None:
+    file = tmp_path / "arms.yaml"
+    file.write_text("trained: {llm: small-trained}")
+    setup = await generator(arms_file=file)
+    for model, llm in (("docs", "small"), ("docs:trained", "small-trained")):
+        answer = (await setup.ask(model=model)).json()
+        assert (setup.neighbours.llm_bodies[-1]["model"], answer["capstan"]["llm"]) == (llm, llm)
+    arms = {arm["name"]: arm["llm"] for arm in (await setup.client.get("/v1/arms")).json()["data"]}
+    assert arms == {"default": "small", "trained": "small-trained"}
+
+
+async def test_a_request_cannot_choose_the_language_model(generator: Any) -> None:
+    """It could name the documents themselves, which would ask themselves."""
+    setup = await generator()
+    response = await setup.ask(capstan={"llm": "docs"})
+    assert (response.status_code, setup.neighbours.llm_bodies) == (400, [])
+
+
+async def test_what_the_model_wrote_is_told_where_it_is_asked_for(generator: Any) -> None:
+    setup = await generator(grounding="strict")
+    traced = (await setup.ask(capstan={"trace": True})).json()
+    assert traced["capstan"]["written"] == "".join(setup.neighbours.writes)
+    assert "Bananas" not in traced["choices"][0]["message"]["content"]
+    assert "written" not in (await setup.ask()).json()["capstan"]

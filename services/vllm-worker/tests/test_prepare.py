@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from capstan.common.checkpoint import NOTE, prepare
 from capstan.common.models import ModelError
-from capstan.worker.prepare import NOTE, prepare, prepare_adapters
+from capstan.worker.prepare import prepare_adapters
 
 
 class Converter:

@@ -25,6 +25,8 @@ def complete(body: dict[str, Any]) -> dict[str, Any]:
         "document_id": "other" if withheld else "git/stash",
     }
     details = {"sources": [source], "relevance": 0.2 if withheld else 0.8, "reranked": True}
+    if body.get("capstan", {}).get("trace"):
+        details["written"] = "" if withheld else f"{TEXT} [1]" if body["model"] == "docs:good" else TEXT
     if withheld:
         message: dict[str, Any] = {"content": "I could not find an answer.", "annotations": []}
         return {"choices": [{"message": message}], "capstan": {**details, "mode": "abstained"}}
@@ -106,6 +108,18 @@ def test_from_questions_to_the_report(
     assert report["citation_hand_check"]["precision_by_hand"] == 1.0
     tables = (room / "rag.md").read_text()
     assert all(f"<!-- table:{name} -->" in tables for name in ("citations", "abstention", "context"))
+
+
+def test_two_writers_are_asked_and_compared(
+    url: str, room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asking = ["--url", url, "--labels", room, "--answers", room / "answers", "--retriever", url]
+    run(monkeypatch, "writers", *asking, "--a", "docs:good", "--b", "docs:poor", "--out", room / "writers.json")
+    found = json.loads((room / "writers.json").read_text())
+    assert (found["a"], found["b"], found["answers"]) == ("docs:good", "docs:poor", 6)
+    recall = found["as_written"]["comparison"]["recall"]
+    assert (recall["n"], recall["a"], recall["b"]) == (4, 1, 0)
+    assert "docs:good - docs:poor" in capsys.readouterr().out
 
 
 def test_the_threshold_is_found_on_dev_without_a_language_model(

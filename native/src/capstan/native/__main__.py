@@ -1,4 +1,4 @@
-"""`python -m capstan.native run | smoke | evaluate | ask QUESTION`."""
+"""`python -m capstan.native run | smoke | evaluate | evaluate-assistant | ask QUESTION`."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ import sys
 from capstan.common.settings import die, load
 from capstan.native.ask import AskFailed, ask
 from capstan.native.console import Console
-from capstan.native.evaluate import evaluate
+from capstan.native.evaluate import evaluate, evaluate_assistant
 from capstan.native.run import run, smoke
 from capstan.native.settings import NativeSettings
 from capstan.native.stack import StackError, api_key, free_ports, running_gateway
@@ -22,6 +22,7 @@ def main() -> None:
     commands.add_parser("run", help="start the stack and stay in the foreground")
     commands.add_parser("smoke", help="start a stack on free ports, ask, check, stop")
     commands.add_parser("evaluate", help="start a stack on free ports, evaluate it, write the report, stop")
+    commands.add_parser("evaluate-assistant", help="the same for an adapter and its base model as writers of answers")
     commands.add_parser("ask", help="ask the running stack").add_argument("question")
     arguments = parser.parse_args()
     settings = load(NativeSettings)
@@ -35,6 +36,8 @@ def main() -> None:
             sys.exit(asyncio.run(smoke(_apart(settings, "smoke"))))
         if arguments.command == "evaluate":
             sys.exit(asyncio.run(evaluate(_apart(settings, "evaluate"))))
+        if arguments.command == "evaluate-assistant":
+            sys.exit(asyncio.run(evaluate_assistant(_apart(settings, "evaluate"))))
         if not arguments.question.strip():
             die('ask something: make ask Q="How do I create a VPC?"')
         asyncio.run(ask(running_gateway(settings), api_key(settings), arguments.question, Console()))

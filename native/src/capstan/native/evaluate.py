@@ -1,9 +1,11 @@
-"""`make eval-rag`: start the stack, wait for its vectors, then let the evaluation job ask it."""
+"""`make eval-rag`, `make eval-assistant-rag`: start the stack, wait for its vectors, let the evaluation job ask it."""
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import httpx2
 
@@ -11,9 +13,10 @@ from capstan.common.identity import IDENTITY_HEADER, Identity, Signer
 from capstan.native.console import Console
 from capstan.native.run import Timings, with_stack
 from capstan.native.settings import NativeSettings
-from capstan.native.stack import LLM, StackError, api_key, identity_secret
+from capstan.native.stack import LLM, StackError, adapter_directory, api_key, identity_secret
 from capstan.native.supervisor import Supervisor
 
+ARTIFACT = Path("training-jobs/artifacts/assistant")
 JUDGED_QUESTIONS = 10
 """As many as a judge of 135M parameters on two cores answers in a quarter of an hour."""
 
@@ -27,12 +30,25 @@ async def evaluate(settings: NativeSettings) -> int:
     """Answers, retrieval, RAGAS, and the report; the exit code."""
     if settings.ragas_python is None:
         raise StackError("CAPSTAN_NATIVE_RAGAS_PYTHON is not set: run this through make eval-rag")
+    return await _evaluate(settings, _commands(settings))
+
+
+async def evaluate_assistant(settings: NativeSettings) -> int:
+    """The adapter and its base model as writers of cited answers; the exit code. By default, the adapter as shipped."""
+    chosen = settings.model_copy(update={"adapter": settings.adapter or ARTIFACT})
+    adapter = adapter_directory(chosen)
+    assert adapter is not None
+    return await _evaluate(chosen, [_writers(chosen, adapter)])
+
+
+async def _evaluate(settings: NativeSettings, commands: Sequence[Sequence[str]]) -> int:
+    """Run the commands against the stack, one after the other; the exit code."""
     console = Console(all_logs=settings.logs)
 
     async def work(_: Supervisor, __: Timings) -> int:
         await _until_embedded(settings, console)
-        for number, command in enumerate(_commands(settings), start=1):
-            console.say(f"evaluation, step {number} of 4: {command[2]} {command[3]}")
+        for number, command in enumerate(commands, start=1):
+            console.say(f"evaluation, step {number} of {len(commands)}: {command[2]} {command[3]}")
             if status := await _run(command, settings):
                 console.say(f"error: step {number} failed")
                 return status
@@ -62,6 +78,17 @@ def _commands(settings: NativeSettings) -> list[list[str]]:
         [ragas, "-m", f"{package}.ragas_card", *rows, *out, *judge],
         [job, "-m", f"{package}.answer_quality", "card"],
     ]
+
+
+def _writers(settings: NativeSettings, adapter: Path) -> list[str]:
+    """Asks both arms. Answers are kept apart for each adapter: all of them have one name."""
+    weights = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
+    command = [str(settings.jobs_python), "-m", "capstan.jobs.evaluate.answer_quality", "writers"]
+    command += ["--url", f"http://127.0.0.1:{settings.gateway_port}"]
+    command += ["--retriever", f"http://127.0.0.1:{settings.retriever_port}"]
+    command += ["--a", "docs:assistant", "--b", "docs:base", "--concurrency", "4"]
+    command += ["--answers", str(settings.state / f"answers-{weights}")]
+    return [*command, "--out", str(settings.root / "docs/results/assistant-rag.json")]
 
 
 async def _run(command: Sequence[str], settings: NativeSettings) -> int:

@@ -13,7 +13,7 @@ from capstan.common.provenance import provenance
 from capstan.native.ask import Answered, AskFailed, ask
 from capstan.native.console import Console
 from capstan.native.settings import NativeSettings
-from capstan.native.stack import LLM, api_key, check_ports, forget, identity_secret, remember, services
+from capstan.native.stack import ASSISTANT, LLM, api_key, check_ports, forget, identity_secret, remember, services
 from capstan.native.supervisor import ServiceFailed, Supervisor
 
 SAMPLE = "How do I show the commits that changed a file in git?"
@@ -193,7 +193,7 @@ def _welcome(settings: NativeSettings, key: str, timings: Timings, console: Cons
         f"  page       {_gateway(settings)}/#key={key}\n"
         f"  base_url   {_gateway(settings)}/v1\n"
         f"  api_key    {key}\n"
-        f"  models     docs (cited answers), {LLM}\n"
+        f"  models     docs (cited answers), {LLM}{f', {ASSISTANT}' if settings.adapter else ''}\n"
         f'  ask        make ask Q="How do I create a VPC?"\n'
         f"  logs       {settings.state / 'logs'}\n\n"
         "Vectors are computed in the background; until then answers rest on BM25. Ctrl-C stops."

@@ -12,7 +12,8 @@ from capstan.native.settings import NativeSettings
 from capstan.native.supervisor import Service
 
 TENANT = "demo"
-LLM = "smollm2-135m"
+LLM, ASSISTANT = "smollm2-135m", "capstan-assistant"
+"""The base model, and its name with the adapter, where there is one."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -27,6 +28,11 @@ def services(settings: NativeSettings) -> list[Service]:
     if settings.simulate:
         worker = (python, "-m", "capstan.worker", "--simulate")
     url = {name: f"http://{_LOOPBACK}:{port}" for name, port in ports(settings).items()}
+    adapter = adapter_directory(settings)
+    more_models = {
+        "CAPSTAN_GATEWAY_EXTRA_MODELS_FILE": str(settings.root / "native/models-assistant.yaml"),
+        "CAPSTAN_NATIVE_ADAPTER": str(adapter),
+    }
     shared = {
         "CAPSTAN_CACHE_DIR": str(settings.cache_dir),
         "CAPSTAN_IDENTITY_SECRET": identity_secret(settings.state),
@@ -39,7 +45,7 @@ def services(settings: NativeSettings) -> list[Service]:
         return Service(name, command, {**shared, **extra}, url[name] + ready, after)
 
     return [
-        service("worker", {}, ready="/health"),
+        service("worker", {"CAPSTAN_WORKER_LORA_SLOTS": "1"} if adapter else {}, ready="/health"),
         service("retriever", {"CAPSTAN_RETRIEVER_DATA_DIR": str(settings.state / "index" / settings.corpus_dir.name)}),
         service("reranker", {}),
         service(
@@ -48,7 +54,7 @@ def services(settings: NativeSettings) -> list[Service]:
                 "CAPSTAN_GENERATOR_GATEWAY_URL": url["gateway"],
                 "CAPSTAN_GENERATOR_RETRIEVER_URL": url["retriever"],
                 "CAPSTAN_GENERATOR_RERANKER_URL": url["reranker"],
-                "CAPSTAN_GENERATOR_LLM": LLM,
+                "CAPSTAN_GENERATOR_LLM": ASSISTANT if adapter else LLM,
                 "CAPSTAN_GENERATOR_DATA_DIR": str(settings.state / "generator"),
                 # What a model this small needs: little to read, and its own words only where they are borne out.
                 "CAPSTAN_GENERATOR_PASSAGES": "3",
@@ -70,10 +76,21 @@ def services(settings: NativeSettings) -> list[Service]:
                 "CAPSTAN_GATEWAY_KEYS_FILE": str(settings.state / "keys.yaml"),
                 "CAPSTAN_GATEWAY_USAGE_FILE": str(settings.state / "usage.jsonl"),
                 "CAPSTAN_GATEWAY_ADMIN_KEY": admin_key(settings.state),
+                **(more_models if adapter else {}),
             },
             after=("generator", "worker"),
         ),
     ]
+
+
+def adapter_directory(settings: NativeSettings) -> Path | None:
+    """The adapter's directory, from the checkout's root on. Raises `StackError` if it holds none."""
+    if settings.adapter is None:
+        return None
+    path = (settings.root / settings.adapter).absolute()
+    if not (path / "adapter_config.json").is_file():
+        raise StackError(f"CAPSTAN_NATIVE_ADAPTER: {path} holds no adapter (no adapter_config.json)")
+    return path
 
 
 def reranker_model(settings: NativeSettings) -> str:

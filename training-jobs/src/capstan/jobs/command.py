@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from capstan.common.models import ModelError
 from capstan.common.settings import CommonSettings, settings_config
@@ -38,6 +39,19 @@ def run_job(work: Callable[[], int | None], *, stopped: str, mistakes: tuple[typ
         print(stopped, file=sys.stderr)
         return INTERRUPTED
     return 2
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yields whether SIGTERM or SIGINT has come since; meanwhile they do nothing else."""
+    caught: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda which, _: caught.append(which)) for number in signals]
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:

@@ -7,6 +7,7 @@ gradient norm, a validation loss, utilization) has no series.
 import time
 from collections import deque
 from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
 from pydantic import Field
@@ -47,6 +48,7 @@ class TrainingMetrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._names = (job, run)
+        self._servers: list[WSGIServer] = []
         self._steps, self._now, self._wall = steps, now, wall
         self._utilization = flops_per_token / peak_flops if flops_per_token and peak_flops else None
         self._recent = deque([(now(), 0)], maxlen=_WINDOW + 1)
@@ -97,12 +99,20 @@ class TrainingMetrics:
         if port is None:
             return
         try:
-            start_http_server(port, registry=self.registry)
+            server, _ = start_http_server(port, registry=self.registry)
+            self._servers.append(server)
         except OSError as error:
             die(
                 f"cannot serve training metrics on port {port} ({error.strerror}); "
                 "stop what uses it or set CAPSTAN_JOBS_METRICS_PORT"
             )
+
+    def close(self) -> None:
+        """Stop serving: another run of this process may have the port."""
+        while self._servers:
+            server = self._servers.pop()
+            server.shutdown()
+            server.server_close()
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"capstan_train_{name}", text, (*_LABELS, *labels), registry=self.registry)

@@ -36,7 +36,7 @@ def run() -> None:
     settings = load(GatewaySettings)
     configure_logging("gateway", settings.log_level)
     telemetry.setup_tracing("gateway", sampled_by_caller=True)
-    gateway = Gateway(settings, read_models(settings.models_file))
+    gateway = Gateway(settings, read_models(settings.models_file, settings.extra_models_file))
     gc.freeze()  # what is there now stays: the collector need not look at it again
     serve(
         gateway.control,

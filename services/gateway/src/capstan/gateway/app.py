@@ -108,7 +108,7 @@ class Gateway:
 
     async def reload(self) -> None:
         """Read `models.yaml` and the tenants again. Raises `ConfigError`, and then what was in force stays."""
-        models = read_models(self._settings.models_file)
+        models = read_models(self._settings.models_file, self._settings.extra_models_file)
         self.router.check(models)
         self._mounts.check(models.mounts)
         await self.tenants.reload()

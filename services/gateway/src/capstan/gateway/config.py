@@ -27,8 +27,8 @@ class Pool(_Strict):
     urls: list[AnyHttpUrl] = []
     dns: AnyHttpUrl | None = None
     """A URL whose host name stands for all addresses that it resolves to, looked up anew every few seconds."""
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the upstream's own API key."""
+    api_key_env: str | None = Field(None, pattern="^[A-Z_][A-Z0-9_]*$")
+    """Name of the environment variable that holds the upstream's own API key: not the key, which messages show."""
     metered: bool | None = None
     """Whether tokens are counted here. Off for `capstan` by default: its inner calls are counted where they go."""
     max_concurrent: int = Field(32, gt=0)
@@ -207,27 +207,58 @@ class KeysFile(_Strict):
 F = TypeVar("F", bound=_Strict)
 
 
-def read_models(path: Path) -> ModelsFile:
-    """Read `models.yaml`, with `${NAME}` filled in from the environment. Raises `ConfigError`."""
-    return _read(path, ModelsFile, expand=True)
+def read_models(path: Path, extra: Path | None = None) -> ModelsFile:
+    """Read `models.yaml`, with `${NAME}` filled in from the environment, and what `extra` adds to it.
+
+    Raises `ConfigError`.
+    """
+    data = _load(path, expand=True)
+    if extra is not None:
+        data = _joined(data, _load(extra, expand=True), extra)
+    return _validated(data, ModelsFile, f"{path} with {extra}" if extra else str(path))
 
 
 def read_keys(path: Path) -> KeysFile:
     """Read `keys.yaml`. Raises `ConfigError`."""
-    return _read(path, KeysFile, expand=False)
+    return _validated(_load(path, expand=False), KeysFile, str(path))
 
 
-def _read(path: Path, kind: type[F], *, expand: bool) -> F:
+def _load(path: Path, *, expand: bool) -> Any:
     try:
         text = path.read_text()
         data: Any = yaml.safe_load(string.Template(text).substitute(os.environ) if expand else text)
-        return kind.model_validate(data or {})
+        return {} if data is None else data  # an empty file
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except KeyError as error:
         raise ConfigError(f"{path}: names the environment variable {error.args[0]}, which is not set") from None
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {first_problem(error)}") from None
+
+
+def _joined(data: Any, more: Any, path: Path) -> Any:
+    """Both files' pools, models and mounts. A name stands in one of them."""
+    if not isinstance(data, dict) or not isinstance(more, dict):
+        raise ConfigError(f"{path}: this file and the one that it adds to must have 'pools', 'models' or 'mounts'")
+    joined = dict(data)
+    for section, added in more.items():
+        own = joined.get(section) or type(added)()
+        if isinstance(own, dict) and isinstance(added, dict):
+            if twice := sorted(own.keys() & added.keys()):
+                raise ConfigError(f"{path}: {section}: {twice[0]!r} is in the other file already")
+            joined[section] = {**own, **added}
+        elif isinstance(own, list) and isinstance(added, list):
+            joined[section] = [*own, *added]
+        else:
+            raise ConfigError(f"{path}: {section}: has another form than in the other file")
+    return joined
+
+
+def _validated(data: Any, kind: type[F], name: str) -> F:
+    try:
+        return kind.model_validate(data)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {first_problem(error)}") from None
 
 
 def first_problem(error: Exception) -> str:

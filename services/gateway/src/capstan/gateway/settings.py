@@ -14,6 +14,10 @@ class GatewaySettings(ServiceSettings):
 
     port: Port = Field(8000, description="Port to listen on.")
     models_file: Path = Field(description="YAML file of models and the upstream pools that serve them.")
+    extra_models_file: Path | None = Field(
+        None,
+        description="YAML file of the same form whose models, pools and mounts are added.",
+    )
     keys_file: Path | None = Field(
         None, description="YAML file of tenants, their limits and key hashes; with Redis, what is missing there."
     )

@@ -55,17 +55,19 @@ class Answer:
     """An answer in the making; complete when its stream has ended.
 
     `question` stands on its own: it is what was searched for. `withheld` counts passages that were left out because
-    they speak to the language model.
+    they speak to the language model. `written` is what the language model said, before anything was checked.
     """
 
     question: str
     arm: str
+    llm: str
     options: AnswerOptions
     evidence: Evidence
     passages: list[Passage]
     binder: CitationBinder
     embed: Embed
     withheld: int = 0
+    written: str = ""
     mode: Mode = Mode.GENERATED
     note: str | None = None
     usage: LlmUsage = field(default_factory=LlmUsage)
@@ -110,7 +112,7 @@ class Answerer:
         self._now = now
 
     async def prepare(
-        self, turns: Sequence[Turn], arm: str, options: AnswerOptions, answer_tokens: int, headers: Headers
+        self, turns: Sequence[Turn], arm: str, llm: str, options: AnswerOptions, answer_tokens: int, headers: Headers
     ) -> Answer:
         """Find and pack the evidence; `options` is complete. Raises `ApiError` when the retriever is down."""
         settings = self._settings
@@ -133,7 +135,7 @@ class Answerer:
         verifier = Verifier(passages, embed, min_support=settings.min_support, min_similarity=settings.min_similarity)
         binder = CitationBinder(passages, verifier, strict=settings.grounding == "strict")
         answer = Answer(
-            question, arm, options, evidence, passages, binder, embed, withheld, condensing=condensing, timed=timed
+            question, arm, llm, options, evidence, passages, binder, embed, withheld, condensing=condensing, timed=timed
         )
         answer.timings_ms["evidence"] = self._since(started)
         if not passages or (evidence.best is not None and evidence.best < (options.min_relevance or 0)):
@@ -184,10 +186,12 @@ class Answerer:
         )
         binder, timed = answer.binder, answer.timed
         with span("generate", passages=len(answer.passages)):
-            async with aclosing(self._llm.stream(prompt, sampling, headers, answer.usage)) as deltas:
+            stream = self._llm.stream(prompt, sampling, headers, answer.usage, answer.llm)
+            async with aclosing(stream) as deltas:
                 while True:
                     with timed("generate"):
                         delta = await anext(deltas, None)
+                    answer.written += delta or ""
                     with timed("verify"):
                         piece = await (binder.finish() if delta is None else binder.feed(delta))
                     yield piece

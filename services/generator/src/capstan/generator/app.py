@@ -85,7 +85,7 @@ def create_generator(settings: GeneratorSettings) -> FastAPI:
             IDENTITY_HEADER: request.app.state.signer.sign(Identity(identity.tenant, "generator")),
         }
         tokens = body.answer_tokens(settings.answer_tokens, settings.context_tokens // 2)
-        preparing = answerer.prepare(body.turns(), arm, options, tokens, headers)
+        preparing = answerer.prepare(body.turns(), arm, arms.llm(arm), options, tokens, headers)
         answer = await until_disconnect(request.receive, preparing)
         form = ChatFormat(id=f"chatcmpl-{secrets.token_hex(12)}", created=int(time.time()), model=body.model)
         asked = body.turns()[-1].text

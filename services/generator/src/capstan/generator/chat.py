@@ -144,6 +144,7 @@ def details(answer: Answer) -> dict[str, Any]:
     cited = {c.number for c in answer.binder.citations}
     return {
         "arm": answer.arm,
+        "llm": answer.llm,
         "question": answer.question,
         "mode": answer.mode.value,
         "note": answer.note,
@@ -157,6 +158,7 @@ def details(answer: Answer) -> dict[str, Any]:
         "suggestions": [_suggestion(p) for p in answer.suggestions],
         "withheld": answer.withheld,
         "timings_ms": answer.timings_ms,
+        **({"written": answer.written} if answer.options.trace else {}),
     }
 
 

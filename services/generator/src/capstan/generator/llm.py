@@ -31,14 +31,19 @@ class LlmUsage:
 
 
 class Llm:
-    """Streams chat completions."""
+    """Streams chat completions of a model, or of another one that a call names."""
 
     def __init__(self, gateway: httpx2.AsyncClient, model: str) -> None:
         self._gateway = gateway
         self._model = model
 
     async def stream(
-        self, messages: list[dict[str, Any]], options: dict[str, Any], headers: dict[str, str], usage: LlmUsage
+        self,
+        messages: list[dict[str, Any]],
+        options: dict[str, Any],
+        headers: dict[str, str],
+        usage: LlmUsage,
+        model: str | None = None,
     ) -> AsyncGenerator[str, None]:
         """Yield text as it comes and fill in `usage`.
 
@@ -46,7 +51,7 @@ class Llm:
         """
         body = {
             **options,
-            "model": self._model,
+            "model": model or self._model,
             "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},

@@ -61,9 +61,10 @@ class AnswerOptions(_Body):
 
 
 class Arm(_Body):
-    """A named set of options."""
+    """A named set of options, and perhaps another language model: only the operator says which one may be asked."""
 
     description: str = ""
+    llm: str | None = Field(None, min_length=1, description="Its name at the gateway; null: the settings'.")
     options: AnswerOptions = AnswerOptions()
 
 
@@ -76,6 +77,7 @@ class Arms:
 
     def __init__(self, settings: GeneratorSettings, arms: dict[str, Arm]) -> None:
         self._model = settings.model_name
+        self._llm = settings.llm
         self._arms = {DEFAULT_ARM: Arm(description="as the settings say"), **arms}
         base = AnswerOptions(
             mode="hybrid",
@@ -107,17 +109,22 @@ class Arms:
             raise ApiError(404, "arm_not_found", message, param=param)
         return self._options[arm]
 
+    def llm(self, arm: str) -> str:
+        """The language model that writes an arm's answers."""
+        return self._arms[arm].llm or self._llm
+
     def models(self) -> list[str]:
         """Names under which clients ask."""
         return [self._model, *(f"{self._model}:{name}" for name in self._arms if name != DEFAULT_ARM)]
 
     def listing(self) -> list[dict[str, Any]]:
-        """Name, model, description and complete options of each arm."""
+        """Name, model, description, language model and complete options of each arm."""
         return [
             {
                 "name": name,
                 "model": self._model if name == DEFAULT_ARM else f"{self._model}:{name}",
                 "description": arm.description,
+                "llm": self.llm(name),
                 "options": self._options[name].model_dump(),
             }
             for name, arm in self._arms.items()

@@ -6,9 +6,11 @@ import os
 import socket
 import sys
 
+from capstan.common.checkpoint import prepare
 from capstan.common.models import ModelError
 from capstan.common.settings import die, load
-from capstan.worker import command, machine, prepare
+from capstan.worker import command, machine
+from capstan.worker.prepare import prepare_adapters
 from capstan.worker.settings import WorkerSettings
 
 
@@ -41,10 +43,8 @@ def _command(settings: WorkerSettings, *, check: bool) -> command.Command:
     if check:
         _require_free_port(settings.host, settings.port)
         _require_engine()
-    model = prepare.prepare(
-        settings.model, settings.cache_dir, say=lambda line: print(line, file=sys.stderr, flush=True)
-    )
-    adapters = prepare.prepare_adapters(settings.adapters, settings.cache_dir)
+    model = prepare(settings.model, settings.cache_dir, say=lambda line: print(line, file=sys.stderr, flush=True))
+    adapters = prepare_adapters(settings.adapters, settings.cache_dir)
     return command.build(settings, model, adapters, machine.inspect(), os.environ)
 
 

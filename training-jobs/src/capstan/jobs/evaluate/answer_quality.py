@@ -6,6 +6,7 @@ calibrate  on dev: what each min_relevance would do, and which to take
 sample     50 citations for a person to judge
 agreement  what the person's verdicts say about precision and about the verifier
 card       all of it as Markdown tables, and as keys of docs/results/rag.json
+writers    two arms with different language models, as each wrote and as the user gets it
 """
 
 import argparse
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capstan.common.provenance import provenance
-from capstan.jobs.evaluate import abstention, citations, context, handcheck
+from capstan.jobs.evaluate import abstention, citations, context, handcheck, writers
 from capstan.jobs.evaluate.answer_card import keys, markdown, ragas_keys
 from capstan.jobs.evaluate.asking import Answer, ask_all, headers_for, meaning_of, paired, plan
 from capstan.jobs.evaluate.client import Service
@@ -158,6 +159,21 @@ def card(arguments: argparse.Namespace) -> None:
         write_section(arguments.results, "ragas", {"ragas": ragas_keys(ragas)}, ragas["command"])
 
 
+def contest(arguments: argparse.Namespace) -> None:
+    """Ask both arms, judge what each wrote and what the user gets; write the figures."""
+    options = {**json.loads(arguments.options), "trace": True}
+    answers: dict[str, list[Answer]] = {}
+    for arm in (arguments.a, arguments.b):
+        arguments.model = arm
+        questions, answers[arm] = answers_of(arguments, options)
+    gold = {q.id: q.documents for q in questions}
+    a, b = answers[arguments.a], answers[arguments.b]
+    result = writers.contest(a, b, gold, Verifier(embedder(arguments.retriever)), seed=_SEED)
+    head = {**provenance(), "a": arguments.a, "b": arguments.b, "split": arguments.split, "answers": len(a)}
+    _write_json(arguments.out, {**head, **result})
+    _print(writers.tables(result, (arguments.a, arguments.b)))
+
+
 def embedder(retriever: str | None) -> CachedEmbedder | None:
     """Embeddings of the retriever at a URL, signed with CAPSTAN_IDENTITY_SECRET. Raises `EvaluateError`."""
     if not retriever:
@@ -224,6 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument("--answers", type=Path, default=Path(".capstan/answers"))
     sampling.set_defaults(run=sample)
     commands.add_parser("agreement", parents=[files]).set_defaults(run=agreement)
+    two = commands.add_parser("writers", parents=[asking])
+    two.add_argument("--a", required=True, help="a model: docs:assistant")
+    two.add_argument("--b", required=True, help="the one to hold it against: docs:base")
+    two.add_argument("--retriever", help="its URL, for the verifier's embeddings")
+    two.add_argument("--out", type=Path, default=RESULTS / "assistant-rag.json", help="the figures")
+    two.set_defaults(run=contest)
     writing = commands.add_parser("card", parents=[files])
     writing.add_argument("--results", type=Path, default=RESULTS / "rag.json")
     writing.add_argument("--report", type=Path, default=RESULTS.parent / "rag.md")

@@ -3,16 +3,14 @@
 import argparse
 import hashlib
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from capstan.common.provenance import provenance
-from capstan.jobs.command import INTERRUPTED
+from capstan.jobs.command import INTERRUPTED, stop_requests
 from capstan.jobs.corpus.manifest import DOCUMENTS, read_manifest
 from capstan.jobs.corpus.progress import Steps
 from capstan.jobs.metrics import TrainingSettings
@@ -116,7 +114,7 @@ def train(place: Place) -> int:
         first = world.rank == 0
         with (
             follow(place.recipe, place.out, say, wandb=place.arguments.wandb, first=first) as on_point,
-            _stop() as stop,
+            stop_requests() as stop,
         ):
             run = Run(place.out, world, say, stop, metrics_port=place.settings.metrics_port, on_point=on_point)
             model = train_model(place.recipe, vocabulary, rows, run)
@@ -130,10 +128,10 @@ def train(place: Place) -> int:
 
 def export(place: Place) -> int:
     """The artifact of the trained model, and its upload where asked for."""
+    from capstan.jobs.hub import push
     from capstan.jobs.pretrain.card import model_card
     from capstan.jobs.pretrain.checkpoint import CHECKPOINT, read
     from capstan.jobs.pretrain.export import export as write_artifact
-    from capstan.jobs.pretrain.export import push
     from capstan.jobs.pretrain.model import Decoder
     from capstan.jobs.pretrain.pack import inputs_and_targets
     from capstan.jobs.pretrain.train import identity_of, shape_of
@@ -153,7 +151,7 @@ def export(place: Place) -> int:
     write_artifact(model, place.tokenizer, tokens, place.artifact, describe)
     Steps().say(f"export: {place.artifact}")
     if place.arguments.push:
-        Steps().say(f"export: {push(place.artifact, place.arguments.push)}")
+        Steps().say(f"export: {push(place.artifact, place.arguments.push, 'Capstan pretraining')}")
     return 0
 
 
@@ -236,7 +234,7 @@ def _on_bench(place: Place, name: str, work: Callable[[Any, Any], dict[str, Any]
     vocabulary, rows = _vocabulary_and_rows(place)
     use_all_cores()
     try:
-        with _stop() as stop:
+        with stop_requests() as stop:
             found = work(Bench(vocabulary, rows, Run(place.out, ALONE, Steps().say, stop)), rows[0])
     except Stopped:
         return INTERRUPTED
@@ -282,19 +280,6 @@ def _provenance() -> dict[str, Any]:
     """Where what is written comes from; absolute paths are another machine's business and cut to their names."""
     words = (Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     return provenance(" ".join(["python -m capstan.jobs.pretrain", *words]))
-
-
-@contextmanager
-def _stop() -> Iterator[Callable[[], bool]]:
-    """Yields whether SIGTERM or SIGINT has come since; meanwhile they do nothing else."""
-    caught: list[int] = []
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda which, _: caught.append(which)) for number in signals]
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _source(place: Place, *more: object) -> str:

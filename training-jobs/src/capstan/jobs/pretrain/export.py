@@ -84,17 +84,3 @@ def export(model: Decoder, tokenizer: Path, tokens: torch.Tensor, artifact: Path
             shutil.move(artifact, Path(scratch, "before"))
         os.replace(draft, artifact)
     return manifest
-
-
-def push(artifact: Path, repository: str) -> str:
-    """Upload the artifact as a private repository; its address. HF_TOKEN and HF_ENDPOINT say who and where."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ.get("HF_TOKEN"))
-    try:
-        hub.create_repo(repository, private=True, exist_ok=True)
-        done = hub.upload_folder(repo_id=repository, folder_path=artifact, commit_message="Capstan pretraining")
-    except (HfHubHTTPError, OSError) as error:
-        raise PretrainError(f"could not upload to {repository}: {error}; HF_TOKEN must allow to write it") from error
-    return str(done.commit_url)

@@ -26,11 +26,13 @@ class Labels:
             raise RerankerError(f"{self.directory / QUESTIONS} has no questions of the {split} split")
         return found
 
+    def known_items(self) -> list[dict[str, Any]]:
+        """Titles and headings that evaluation searches for, if there are any."""
+        return self._read(KNOWN_ITEMS) if (self.directory / KNOWN_ITEMS).is_file() else []
+
     def forbidden(self) -> frozenset[str]:
         """Normalized questions that evaluation asks, as asked and as headings: none may be trained on."""
-        path = self.directory / KNOWN_ITEMS
-        known = self._read(KNOWN_ITEMS) if path.is_file() else []
-        items = [*self._read(QUESTIONS), *known]
+        items = [*self._read(QUESTIONS), *self.known_items()]
         return frozenset(normal(item[key]) for item in items for key in ("question", "heading") if item.get(key))
 
     @property
