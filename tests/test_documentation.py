@@ -1,7 +1,7 @@
 """Whatever a user or an operator can set, ask, read or run is in a document, and documents name nothing else.
 
-The services' own tests hold tables of metrics (and what else only they have) to their code; what concerns all of them is
-here.
+The services' own tests hold tables of metrics (and what else only they have) to their code; what concerns all of them
+is here.
 """
 
 import json

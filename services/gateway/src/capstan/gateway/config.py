@@ -227,13 +227,13 @@ def _load(path: Path, *, expand: bool) -> Any:
     try:
         text = path.read_text()
         data: Any = yaml.safe_load(string.Template(text).substitute(os.environ) if expand else text)
-        return {} if data is None else data  # an empty file
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except KeyError as error:
         raise ConfigError(f"{path}: names the environment variable {error.args[0]}, which is not set") from None
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {first_problem(error)}") from None
+    return {} if data is None else data  # an empty file
 
 
 def _joined(data: Any, more: Any, path: Path) -> Any:
