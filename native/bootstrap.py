@@ -123,6 +123,7 @@ COMMANDS = {
     "eval-assistant-rag": Command(_STACK, ("-m", "capstan.native", "evaluate-assistant"), documents=True),
     "evaluate": Command(("services", "jobs"), ("-m", "capstan.jobs.evaluate"), documents=True, python="jobs"),
     "worker": Command(("worker",), ("-m", "capstan.worker"), python="worker"),
+    "simulated-worker": Command(("services",), ("-m", "capstan.worker", "--simulate")),
     "labels": Command(
         ("jobs",),
         ("-m", "capstan.jobs.labels", "build", "--out", "training-jobs/labels"),
@@ -280,10 +281,11 @@ def _sources(folder: str) -> list[Path]:
 
 def build_corpus() -> None:
     """Build the documents (a no-op when they are current). Raises `SetupError`."""
-    command = [str(python_of("jobs")), "-m", "capstan.jobs.corpus", "build"]
-    command += ["--recipe", str(ROOT / "training-jobs/recipes/corpus.yaml"), "--out", str(corpus_directory())]
+    command = [str(python_of("jobs")), "-m", "capstan.jobs.corpus", "build", "--out", str(corpus_directory())]
     if source := os.environ.get("SOURCE"):
         command += ["--source", str(Path(source).expanduser().absolute())]
+    else:
+        command += ["--recipe", str(ROOT / "training-jobs/recipes/corpus.yaml")]
     if subprocess.run(command, env=process_environment(), stdin=subprocess.DEVNULL).returncode:
         raise SetupError("the documents could not be prepared; see the lines above")
 

@@ -90,3 +90,17 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, unused_tcp
     assert done.returncode == 2
     assert f"port {port} is taken; stop what uses it or set CAPSTAN_RERANKER_PORT" in done.stderr
     assert not (tmp_path / "logs").exists()
+
+
+def test_the_documents_are_those_of_ones_own_folder(
+    bootstrap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SOURCE=handbook make run`, by the real job."""
+    folder = tmp_path / "handbook"
+    folder.mkdir()
+    (folder / "leave.md").write_text("# Leave\n\nAsk your lead two weeks before the first day.\n")
+    monkeypatch.setenv("SOURCE", str(folder))
+    monkeypatch.setattr(bootstrap, "python_of", lambda name: Path(sys.executable))
+    bootstrap.build_corpus()
+    documents = (bootstrap.corpus_directory() / "documents.jsonl").read_text()
+    assert "two weeks before" in documents

@@ -1,7 +1,7 @@
 """What routing costs a request, in µs of one core: `python services/gateway/bench/routing.py`.
 
-For pools of 1, 4 and 16 members and bodies of 280 B to 16 KiB: `route` is the choice of a member and its bookkeeping
-from beginning to end, `blocks` the hashing of the prompt for prefix affinity.
+For pools of 1, 4 and 16 members and bodies of 280 B to 16 KiB: by each policy, the choice of a member and its
+bookkeeping from beginning to end; `blocks` is the hashing of the prompt for prefix affinity.
 """
 
 import time
@@ -9,6 +9,7 @@ import timeit
 from collections.abc import Callable
 from functools import partial
 
+from capstan.gateway.balance import POLICIES
 from capstan.gateway.config import ModelsFile
 from capstan.gateway.pool import PoolState
 from capstan.gateway.prefix import blocks
@@ -25,9 +26,9 @@ def pool_of(members: int) -> PoolState:
     return Router(config, connect=partial(Upstream, watchdog=Watchdog()), now=time.monotonic).pools["p"]
 
 
-def route(pool: PoolState, prompt: list[int]) -> None:
+def route(pool: PoolState, prompt: list[int], policy: str) -> None:
     """One request."""
-    member = pool.pick(prompt, exclude=None, model="m")
+    member = pool.pick(prompt, exclude=None, model="m", routing=policy)
     assert member is not None
     pool.began(member, prompt, 300)
     pool.succeeded(member)
@@ -41,15 +42,17 @@ def microseconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Print the table."""
-    print(f"{'members':>8} {'body B':>8} {'route µs':>9} {'blocks µs':>9}")
+    print(f"{'members':>8} {'body B':>8}", *(f"{name:>15}" for name in (*POLICIES, "blocks")))
     for members in (1, 4, 16):
         pool = pool_of(members)
         for size in (280, 1024, 16_384):
             body = b'{"model":"m","messages":[{"role":"user","content":"'
             body += b"x" * (size - len(body) - 4) + b'"}]}'
             prompt = blocks(body, "m")
-            routing, hashing = microseconds(partial(route, pool, prompt)), microseconds(partial(blocks, body, "m"))
-            print(f"{members:8} {size:8} {routing:9.2f} {hashing:9.2f}")
+            hashed = {name: prompt if name == "prefix" else [] for name in POLICIES}
+            costs = [microseconds(partial(route, pool, given, name)) for name, given in hashed.items()]
+            costs.append(microseconds(partial(blocks, body, "m")))
+            print(f"{members:8} {size:8}", *(f"{cost:15.2f}" for cost in costs))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ domain and the answer format of a RAG service, and to measure whether it has lea
   spelling that the manual gives, and nothing beside it.
 - `git`: the same for git's commands, one or two options with their values; order and spelling are free.
 - `sql`: questions about tables that the documentation of PostgreSQL and SQLite creates. Tables are real, questions and
-  statements are written by templates. An answer is right when it has the same effect on the same rows in SQLite.
-- `grounded`: questions with two to four passages in the prompt of Capstan's generator. The answer is the passage's own
+  statements are written by templates. An answer is right when it has the effect of the reference in SQLite, on four
+  fillings of the table.
+- `grounded`: questions with one to four passages in the prompt of Capstan's generator. The answer is the passage's own
   words with its number behind each sentence; where no passage answers, it is the abstention. An answer is right when
   each sentence cites a passage that supports it (by words) and it says what the reference says.
 

@@ -28,13 +28,15 @@ _PRODUCTS = {
 }
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\]”\"'][.!?])\s+(?=[A-Z`“\"(])")
 _DEPENDENT = re.compile(
-    r"^(?:this|these|it|that|those|they|such|here|however|note|for example|also|thus|see|if so|but)\b", re.I
+    r"^(?:this|these|it|that|those|they|such|here|however|note|also|thus|see|if so|but"
+    r"|for (?:an? )?(?:examples?|explanation))\b",
+    re.I,
 )
 _ASIDE = re.compile(r"^(?:see|note|for (?:more|example))\b", re.I)
 _GENERIC = frozenset(
     content_words(
         """overview introduction background notes description examples example usage options synopsis name see also bugs
-        configuration parameters arguments return value errors history compatibility standards versions""",
+        attributes configuration parameters arguments return value errors history compatibility standards versions""",
     )
 )
 _CODE_LINE = re.compile(r"\s*```\w*\n([^\n`]{4,70})\n```")
