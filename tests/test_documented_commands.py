@@ -93,6 +93,21 @@ def test_a_command_that_is_wrong_is_found(text: str, said: str, checkout: Hollow
     assert said in found[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "needs"),
+    [
+        ("kubectl get pods", {"a cluster"}),
+        ("cd charts && helm install capstan capstan", {"a cluster"}),
+        ("torchrun -m capstan.jobs.pretrain train --recipe training-jobs/recipes/pretrain-4m-cpu.yaml", {"a GPU"}),
+        ("make pretrain RECIPE=60m-gpu", {"a GPU"}),
+        ("python -m capstan.jobs.pretrain export --push a/b", {"a network"}),
+        ("make run", set()),
+    ],
+)
+def test_what_needs_more_than_this_machine_is_seen(text: str, needs: set[str], checkout: HollowCheckout) -> None:
+    assert needed(text, checkout) == needs
+
+
 def typed(code: Code) -> str:
     """What a reader types: of a session in a console, what follows its prompts."""
     if code.language == "sh":
