@@ -14,11 +14,20 @@ from capstan.worker.settings import WorkerSettings
 
 def start(*arguments: str, path: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     search = os.pathsep.join(str(p) for p in [path, *sys.path] if p)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CAPSTAN_")}
     command = [sys.executable, "-m", "capstan.worker", *arguments]
     return subprocess.run(
-        command, env=clean | {"PYTHONPATH": search} | env, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=own_environment() | {"PYTHONPATH": search} | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
+
+
+def own_environment() -> dict[str, str]:
+    """What an operator's shell has, without what the worker reads or other tests set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("CAPSTAN_", "HF_"))}
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -51,7 +60,7 @@ def test_becomes_vllm_so_that_signals_reach_it(checkpoint, engine):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     search = os.pathsep.join([str(engine), *sys.path])
-    env = dict(os.environ) | {"PYTHONPATH": search, "CAPSTAN_WORKER_MODEL": checkpoint, "CAPSTAN_WORKER_PORT": port}
+    env = own_environment() | {"PYTHONPATH": search, "CAPSTAN_WORKER_MODEL": checkpoint, "CAPSTAN_WORKER_PORT": port}
     process = subprocess.Popen([sys.executable, "-m", "capstan.worker"], env=env, stdout=subprocess.PIPE, text=True)
     out, _ = process.communicate(timeout=60)
 

@@ -21,6 +21,14 @@ def test_a_heading_is_answered_by_the_section_s_own_words() -> None:
     assert all("arallel dumps" in question.text for question in made)
 
 
+def test_sentences_are_told_apart_behind_an_acronym_too() -> None:
+    text = (
+        "Parallel dumps of a database are a feature of PostgreSQL. However, the format of A. Lovelace has none of it."
+    )
+    longest = max((question.answer for question in asked(("Parallel dumps", text))), key=len)
+    assert [len(sentence.split()) for sentence in longest] == [10, 10]
+
+
 def test_a_page_without_headings_is_asked_for_by_its_short_name() -> None:
     title = "PostgreSQL: pg_dump (PostgreSQL Client Applications)"
     made = asked((None, "The program pg_dump extracts a database into a script file. It is quick to use."), title=title)

@@ -4,12 +4,14 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_assistant import items
 
+from capstan.jobs.assistant.__main__ import main
 from capstan.jobs.assistant.items import write_items
 from capstan.jobs.assistant.pairs import Pair
 from capstan.jobs.assistant.recipe import Recipe
@@ -33,16 +35,35 @@ def arguments(recipe: dict[str, Any], out: Path) -> list[str]:
     return ["--recipe", str(path), "--out", str(out)]
 
 
-def start(command: str, place: list[str], *more: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-W", "ignore", "-m", "capstan.jobs.assistant", command, *place, *more]
-    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
+Call = Callable[..., str]
 
 
-def call(command: str, place: list[str], *more: str) -> str:
-    process = start(command, place, *more)
-    said = process.communicate()[1]
-    assert process.returncode == 0, said
-    return said
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command in this process, whose imports are done, to its end: what it said."""
+
+    def run(command: str, place: list[str], *more: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["assistant", command, *place, *more])
+        code, said = main(), capfd.readouterr().err
+        assert code == 0, said
+        return said
+
+    return run
+
+
+def interrupted_after_a_step(place: list[str]) -> str:
+    """Starts the SFT as a process and sends it SIGTERM behind its first step: what it said."""
+    line = [sys.executable, "-W", "ignore", "-m", "capstan.jobs.assistant", "sft", *place]
+    said = []
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for text in process.stderr:
+            said.append(text)
+            if "step 1 of 60" in text:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == INTERRUPTED, "".join(said)
+    return "".join(said)
 
 
 def history(out: Path) -> list[float]:
@@ -51,17 +72,11 @@ def history(out: Path) -> list[float]:
     return [point["loss"] for point in points if "loss" in point]
 
 
-def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_losses(place: list[str], tmp_path: Path) -> None:
+def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_losses(
+    place: list[str], tmp_path: Path, call: Call
+) -> None:
     out = tmp_path / "run"
-    process = start("sft", place)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "step 1 of 60" in line:
-            process.send_signal(signal.SIGTERM)
-            break
-    rest = process.stderr.read()
-    assert process.wait() == INTERRUPTED, rest
-    assert "the same command goes on" in rest
+    assert "the same command goes on" in interrupted_after_a_step(place)
     assert not (out / "adapters").exists()
 
     said = call("sft", place)
@@ -85,14 +100,14 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_losses(place: li
 
 
 @pytest.fixture
-def tuned(recipe: Recipe, tmp_path: Path) -> list[str]:
+def tuned(recipe: Recipe, tmp_path: Path, call: Call) -> list[str]:
     """A run whose SFT is done, in seconds."""
     place = arguments(recipe.model_dump(mode="json"), tmp_path / "run")
     call("sft", place)
     return place
 
 
-def test_dpo_makes_each_variant_and_merge_ships_the_chosen_one(tuned: list[str], tmp_path: Path) -> None:
+def test_dpo_makes_each_variant_and_merge_ships_the_chosen_one(tuned: list[str], tmp_path: Path, call: Call) -> None:
     out = tmp_path / "run"
     pairs = [
         Pair(f"{item.id}#0", "option", item.messages, item.reference, "--wrong", "sampled", "other")
@@ -121,7 +136,7 @@ def test_dpo_makes_each_variant_and_merge_ships_the_chosen_one(tuned: list[str],
     assert adapter["files"]["README.md"]["bytes"] == (out / "adapters/dpo-steady/README.md").stat().st_size
 
 
-def test_other_data_is_another_run(tuned: list[str], tmp_path: Path) -> None:
+def test_other_data_is_another_run(tuned: list[str], tmp_path: Path, call: Call) -> None:
     out = tmp_path / "run"
     before = json.loads((out / "adapters/sft/manifest.json").read_text())["made_from"]
     write_items(out / "data/train.jsonl", items(18))

@@ -71,7 +71,7 @@ def arguments(recipe: Recipe, plan: Optimization, run: Run, rows: int) -> dict[s
         "weight_decay": plan.weight_decay,
         "max_grad_norm": plan.clip,
         "max_length": plan.max_length,
-        "gradient_checkpointing": plan.gradient_checkpointing,
+        "activation_checkpointing": plan.gradient_checkpointing,
         "bf16": precision(recipe) == torch.bfloat16,
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,

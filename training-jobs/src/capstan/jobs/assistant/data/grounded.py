@@ -2,16 +2,16 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from capstan.jobs.assistant.data.drafts import Draft, Refused, dice
-from capstan.jobs.assistant.data.passages import LONGEST, Search, cut
+from capstan.jobs.assistant.data.passages import Search, cut, windows
 from capstan.jobs.assistant.data.prompt import ABSTENTION, Passage, messages, plain
 from capstan.jobs.assistant.data.questions import Question
 from capstan.jobs.evaluate.verifier import Verifier, content_words
 
-_EVIDENCE = 1500
-"""Characters of all passages together."""
-_SHORTEST = 120
+_EVIDENCE = (600, 900, 1500)
+"""Characters of all passages together: as long as at work in some items, shorter in others, for their cost."""
 _COUNTS = (2, 3, 3, 4)
 _CANDIDATES = 14
 _ANSWERED = 0.6
@@ -47,16 +47,18 @@ class Asker:
         gold = question.passage
         if not plain(question.text):
             return "a question that the generator would change"
-        if any(not self._verifier.judge(sentence, [gold.text]).supported for sentence in question.answer):
+        if not self._supported(question, gold):
             return "the passage does not support the answer"
         if _share(question.text, question.product, f"{gold.place} {gold.text}") < _MEANT:
             return "the passage has little to do with the question"
         beside = [p for p in self._beside(question) if not self._may_answer(question, p)]
         count = min(rng.choice(_COUNTS), len(beside) + 1)
-        room = max(_EVIDENCE - len(gold.text), _SHORTEST)
-        chosen = [*_fitted(beside[: count - 1], room), gold]
+        each = rng.choice(_EVIDENCE) // count
+        short = (replace(gold, text=text) for text in windows(gold.text, each))
+        right = next((passage for passage in short if self._supported(question, passage)), gold)
+        chosen = [*_fitted(beside[: count - 1], each), right]
         rng.shuffle(chosen)
-        number = chosen.index(gold) + 1
+        number = chosen.index(right) + 1
         reference = " ".join(f"{sentence} [{number}]" for sentence in question.answer)
         check = {"answerable": True, "passage": number, "passages": [p.text for p in chosen]}
         return self._draft(question, family, chosen, reference, check, rng)
@@ -70,11 +72,15 @@ class Asker:
             for p in self._beside(question)
             if not self._may_answer(question, p) and _share(question.text, question.product, p.text) < _COVERED
         ]
-        chosen = _fitted(beside[: rng.choice(_COUNTS)], _EVIDENCE)
+        count = rng.choice(_COUNTS)
+        chosen = _fitted(beside[:count], rng.choice(_EVIDENCE) // count)
         if len(chosen) < 2:
             return "too few passages that do not answer"
         check = {"answerable": False, "passages": [p.text for p in chosen]}
         return self._draft(question, family, chosen, ABSTENTION, check, rng)
+
+    def _supported(self, question: Question, passage: Passage) -> bool:
+        return all(self._verifier.judge(sentence, [passage.text]).supported for sentence in question.answer)
 
     def _beside(self, question: Question) -> list[Passage]:
         """Other documents' passages, and no text twice."""
@@ -106,9 +112,6 @@ def _share(question: str, product: str, text: str) -> float:
     return len(wanted & set(content_words(text))) / len(wanted) if wanted else 0.0
 
 
-def _fitted(found: Sequence[Passage], room: int) -> list[Passage]:
-    """The passages cut so that they fit together; one that would be very short is left out."""
-    each = room // max(1, len(found))
-    if each < _SHORTEST:
-        found, each = found[: max(1, room // _SHORTEST)], max(room // max(1, room // _SHORTEST), _SHORTEST)
-    return [Passage(p.document, p.place, cut(p.text, min(each, LONGEST))) for p in found]
+def _fitted(found: Sequence[Passage], longest: int) -> list[Passage]:
+    """The passages cut, as the right one is: it shall not be known by its length."""
+    return [replace(passage, text=cut(passage.text, longest)) for passage in found]

@@ -13,7 +13,7 @@ _COMMA = re.compile(r",\s+(?=-)|\s+\|\s+(?=-)|\s+or\s+(?=-)")
 _OPTION = re.compile(r"^(?P<name>--?(?:\[no-\])?[A-Za-z0-9][\w-]*)(?P<rest>.*)$")
 _CONSTANT = re.compile(r"^(?P<name>[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?: \([^)]*\))?$")
 _ARGUMENT = re.compile(r"[<\[({]*([A-Za-z][\w-]*)")
-_SENTENCE = re.compile(r"(?<=[a-z0-9)\]>'\"”][.!?])\s+(?=[A-Z(“\"])")
+_SENTENCE = re.compile(r"(?:(?<=[a-z0-9)\]>'\"”][.!?])|(?<=[A-Z][A-Z][.!?]))\s+(?=[A-Z`(“\"])")
 _EMPTY = re.compile(
     r"^(?:see|same|like|as above|this (?:option|is)|these|it|synonym|alias|deprecated|obsolete|reserved|default)\b",
     re.I,
@@ -76,9 +76,14 @@ def names_of(document: Document) -> frozenset[str]:
     return frozenset(found | {f"--{name}" for name in negated} | {f"--no-{name}" for name in negated})
 
 
+def sentences(text: str) -> list[str]:
+    """A text's sentences; an initial ends none."""
+    return _SENTENCE.split(text)
+
+
 def first_sentence(text: str) -> str | None:
     """The first sentence of an entry without its full stop, or None where it says nothing by itself."""
-    sentence = _REST.sub("", _SENTENCE.split(text.strip())[0]).strip().rstrip(".")
+    sentence = _REST.sub("", sentences(text.strip())[0]).strip().rstrip(".")
     words = sentence.split()
     if not 4 <= len(words) <= 32 or _EMPTY.match(sentence) or sentence.endswith((":", ";", ",")):
         return None

@@ -47,6 +47,12 @@ def cut(text: str, longest: int) -> str:
     return text[: ends[-1] if ends else longest].rstrip()
 
 
+def windows(text: str, longest: int) -> Iterator[str]:
+    """A text cut from its beginning, and from the beginning of each of its lines that is not in code."""
+    starts = (0, *(match.end() for match in re.finditer(r"\n+", text)))
+    return (cut(text[start:], longest) for start in starts if not text.count("```", 0, start) % 2)
+
+
 class Search:
     """Finds passages by the words of a question."""
 

@@ -33,7 +33,7 @@ class DataPlan(BaseModel):
 
     seed: int = 17
     share: float = Field(1.0, gt=0, le=1, description="Share of the corpus that is read: all, or less for a quick run.")
-    train: Sizes = Sizes(aws=2100, option=650, git=500, sql=750, grounded=1500)
+    train: Sizes = Sizes(aws=2100, option=650, git=500, sql=750, grounded=1200)
     validation: Sizes = Sizes(aws=110, option=45, git=35, sql=35, grounded=75)
     test: Sizes = Sizes(aws=320, option=120, git=90, sql=140, grounded=280)
     held_out: float = Field(0.22, gt=0, lt=0.6, description="Share of families of sources kept for test.")

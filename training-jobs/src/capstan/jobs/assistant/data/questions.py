@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from capstan.jobs.assistant.data.aws import command_of, title_of
 from capstan.jobs.assistant.data.drafts import Document, dice
-from capstan.jobs.assistant.data.manual import ENTRY, entry_of, first_sentence, is_whole
+from capstan.jobs.assistant.data.manual import ENTRY, entry_of, first_sentence, is_whole, sentences
 from capstan.jobs.assistant.data.option import page_name
 from capstan.jobs.assistant.data.passages import passages
 from capstan.jobs.assistant.data.prompt import Passage
@@ -26,7 +26,6 @@ _PRODUCTS = {
     "awscli": "the AWS CLI",
     "debian-faq": "Debian",
 }
-_SENTENCE = re.compile(r"(?<=[a-z0-9)\]”\"'][.!?])\s+(?=[A-Z`“\"(])")
 _DEPENDENT = re.compile(
     r"^(?:this|these|it|that|those|they|such|here|however|note|also|thus|see|if so|but"
     r"|for (?:an? )?(?:examples?|explanation))\b",
@@ -148,11 +147,11 @@ def _opening(text: str, rng: random.Random) -> tuple[str, ...]:
         return ()
     if paragraph.endswith(":"):
         code = _CODE_LINE.match(text[len(paragraph) :])
-        lead = _SENTENCE.split(paragraph)[-1]
+        lead = sentences(paragraph)[-1]
         return (
             (f"{lead} `{code[1].strip()}`",) if code and len(lead.split()) >= 4 and not _DEPENDENT.match(lead) else ()
         )
-    found = _SENTENCE.split(paragraph)
+    found = sentences(paragraph)
     kept = [
         s
         for s in found[:2]
