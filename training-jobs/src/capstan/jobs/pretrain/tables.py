@@ -12,6 +12,7 @@ NOT_YET = "Not measured yet."
 def tables(results: Results) -> dict[str, str]:
     """Markdown by the name of the table's place; what is not measured yet is said to be so."""
     makers = {
+        "headline": ("val_bpb", _headline),
         "run": ("params", _run),
         "evaluation": ("evaluation", _evaluation),
         "comparison": ("comparison", _comparison),
@@ -19,6 +20,30 @@ def tables(results: Results) -> dict[str, str]:
         "data": ("data", _data),
     }
     return {name: make(results) if needed in results else NOT_YET for name, (needed, make) in makers.items()}
+
+
+def _headline(results: Results) -> str:
+    ours, trigram = results["val_bpb"], results["trigram_bpb"]
+    rows = [
+        ["held-out bits per byte, to a trigram model", f"{trigram:.3f}", f"**{ours:.3f}**", _change(ours, trigram)],
+        ["held-out perplexity", "brief: 6.4", _perplexity(results), "another tokenizer, other text"],
+    ]
+    if "predicted_bpb" in results:
+        predicted = results["predicted_bpb"]["bits_per_byte"]
+        rows.append(
+            ["bits per byte, to what the ladder predicted", f"{predicted:.3f}", f"{ours:.3f}", _change(ours, predicted)]
+        )
+    if "comparison" in results:
+        at, theirs = results["our_bpb_at_ladder_size"], results["nanogpt_recipe_bpb_at_ladder_size"]
+        speed, slower = results["tokens_s_at_ladder_size"], results["nanogpt_tokens_s"]
+        name = "the same at the ladder's size, to nanoGPT's recipe"
+        rows.append([name, f"{theirs:.3f}", f"**{at:.3f}**", _change(at, theirs)])
+        rows.append(["tokens/s there, to nanoGPT's", f"{slower:,}", f"**{speed:,}**", f"{speed / slower:.2f} times"])
+    return markdown_table(["", "baseline", "this", ""], rows)
+
+
+def _change(ours: float, theirs: float) -> str:
+    return f"{ours / theirs - 1:+.1%}"
 
 
 def _run(results: Results) -> str:
