@@ -21,6 +21,7 @@ MODULES = (
     "accesslog", "admission", "api", "auth", "balance", "dispatch", "endpoint", "exchange", "fair_queue", "health",
     "ledger", "limiter", "member", "metering", "metrics", "outcome", "pace", "pool", "prefix", "prices", "quota",
     "quota_redis", "record", "redis_pipe", "relay", "request", "retry_budget", "routing", "tap", "tracing", "upstream",
+    "upstream_connection",
 )  # fmt: skip
 """What a request passes through. Not `connection`, whose base is uvicorn's, nor what FastAPI and pydantic read."""
 

@@ -14,7 +14,8 @@ from capstan.gateway.config import ModelsFile
 from capstan.gateway.pool import PoolState
 from capstan.gateway.prefix import blocks
 from capstan.gateway.routing import Router
-from capstan.gateway.upstream import Upstream, Watchdog
+from capstan.gateway.upstream import Upstream
+from capstan.gateway.upstream_connection import Watchdog
 
 CALLS = 20_000
 

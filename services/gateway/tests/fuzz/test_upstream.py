@@ -8,7 +8,8 @@ from fuzz.bytes_on_a_wire import FakeTransport, cut, places, run, spoiled, turns
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from capstan.gateway.upstream import Upstream, UpstreamError, Watchdog
+from capstan.gateway.upstream import Upstream
+from capstan.gateway.upstream_connection import UpstreamError, Watchdog
 
 CLEAN = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nCLEAN"
 

@@ -8,7 +8,7 @@ import pytest
 from capstan.gateway.config import ModelsFile
 from capstan.gateway.pool import PoolState
 from capstan.gateway.routing import Router
-from capstan.gateway.upstream import Unreachable
+from capstan.gateway.upstream_connection import Unreachable
 
 MakeRouter = Callable[..., Router]
 MakePool = Callable[..., PoolState]

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from capstan.gateway.adapters import Adapters
-from capstan.gateway.upstream import UpstreamError
+from capstan.gateway.upstream_connection import UpstreamError
 
 LOAD = b"/v1/load_lora_adapter"
 

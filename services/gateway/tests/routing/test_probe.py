@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from capstan.gateway.upstream import Silent
+from capstan.gateway.upstream_connection import Silent
 
 METRICS = b'vllm:num_requests_waiting{engine="0"} %d\nvllm:kv_cache_usage_perc{engine="0"} %g\n'
 

@@ -9,7 +9,8 @@ from simulated_worker import Worker
 
 from capstan.gateway.config import ModelsFile
 from capstan.gateway.routing import Router
-from capstan.gateway.upstream import Upstream, UpstreamError, Watchdog
+from capstan.gateway.upstream import Upstream
+from capstan.gateway.upstream_connection import UpstreamError, Watchdog
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
 

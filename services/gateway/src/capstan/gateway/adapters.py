@@ -5,7 +5,7 @@ import asyncio
 import orjson
 
 from capstan.gateway.member import Member
-from capstan.gateway.upstream import UpstreamError
+from capstan.gateway.upstream_connection import UpstreamError
 
 _PATH = b"/v1/load_lora_adapter"
 _JSON = b"content-type: application/json\r\n"

@@ -34,7 +34,8 @@ from capstan.gateway.routing_metrics import RoutingMetrics
 from capstan.gateway.settings import GatewaySettings
 from capstan.gateway.tenants import FileTenants, TenantStore
 from capstan.gateway.tracing import Tracing
-from capstan.gateway.upstream import Upstream, Watchdog
+from capstan.gateway.upstream import Upstream
+from capstan.gateway.upstream_connection import Watchdog
 
 log = logging.getLogger("capstan.gateway")
 

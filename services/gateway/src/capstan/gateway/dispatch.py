@@ -19,7 +19,7 @@ from capstan.gateway.request import ParsedRequest
 from capstan.gateway.routing import Router
 from capstan.gateway.tap import StreamTap
 from capstan.gateway.tracing import Trace, Tracing
-from capstan.gateway.upstream import Connection, Silent, Unreachable, UpstreamError
+from capstan.gateway.upstream_connection import Connection, Silent, Unreachable, UpstreamError
 
 _RETRIED = frozenset({502, 503, 504})
 """Statuses with which an upstream says that it cannot serve now; another one may."""

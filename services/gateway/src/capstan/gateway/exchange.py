@@ -9,7 +9,7 @@ from capstan.gateway.outcome import Refusal
 if TYPE_CHECKING:
     import asyncio
 
-    from capstan.gateway.upstream import Connection
+    from capstan.gateway.upstream_connection import Connection
 
 Headers = list[tuple[bytes, bytes]]
 

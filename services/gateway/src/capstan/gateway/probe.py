@@ -10,7 +10,7 @@ import orjson
 from capstan.gateway import engine
 from capstan.gateway.member import Member
 from capstan.gateway.pool import PoolState
-from capstan.gateway.upstream import UpstreamError
+from capstan.gateway.upstream_connection import UpstreamError
 
 log = logging.getLogger("capstan.gateway.probe")
 

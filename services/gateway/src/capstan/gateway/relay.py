@@ -9,7 +9,7 @@ from capstan.gateway.exchange import Exchange
 from capstan.gateway.outcome import Outcome
 from capstan.gateway.record import Record
 from capstan.gateway.tap import StreamTap, Usage
-from capstan.gateway.upstream import Connection, Silent, UpstreamError
+from capstan.gateway.upstream_connection import Connection, Silent, UpstreamError
 
 
 async def relay_stream(
