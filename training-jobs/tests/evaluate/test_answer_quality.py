@@ -76,7 +76,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "documents.jsonl").write_text("")
     monkeypatch.setenv("CAPSTAN_IDENTITY_SECRET", "s" * 32)
-    monkeypatch.delenv("API_KEY", raising=False)
+    monkeypatch.delenv("CAPSTAN_JOBS_API_KEY", raising=False)
     return tmp_path
 
 

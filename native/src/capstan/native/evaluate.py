@@ -94,8 +94,8 @@ def _writers(settings: NativeSettings, adapter: Path) -> list[str]:
 async def _run(command: Sequence[str], settings: NativeSettings) -> int:
     secrets = {
         "CAPSTAN_IDENTITY_SECRET": identity_secret(settings.state),
-        "API_KEY": api_key(settings),
-        "JUDGE_KEY": api_key(settings),
+        "CAPSTAN_JOBS_API_KEY": api_key(settings),
+        "CAPSTAN_JOBS_JUDGE_KEY": api_key(settings),
     }
     process = await asyncio.create_subprocess_exec(
         *command, env={**os.environ, **secrets}, stdin=asyncio.subprocess.DEVNULL, start_new_session=True

@@ -1,8 +1,10 @@
 """The assistant job: instructions, SFT, preferences, DPO, evaluation, merge; `run` does all that is not done yet."""
 
 import argparse
+import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -30,6 +32,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the cores to others
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; the steps say where they are
+    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell each other
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for kernels of GPUs
 
     def work() -> int:
         settings, recipe = load(Settings), load_recipe(arguments.recipe)

@@ -256,7 +256,9 @@ def _parser() -> argparse.ArgumentParser:
 def _asking() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="a gateway, or the generator itself")
-    parser.add_argument("--key", default=os.environ.get("API_KEY"), help="the gateway's key; default: API_KEY")
+    parser.add_argument(
+        "--key", default=os.environ.get("CAPSTAN_JOBS_API_KEY"), help="the gateway's; default: CAPSTAN_JOBS_API_KEY"
+    )
     parser.add_argument("--model", default="docs", help="docs, or docs:<arm>")
     parser.add_argument("--options", default="{}", help="options of each request, as JSON")
     parser.add_argument("--labels", type=Path, default=LABELS)
