@@ -108,7 +108,7 @@ lint: ## ruff and the import rules
 	@$(DEV) -c "from importlinter.cli import lint_imports_command as c; c()"
 
 PACKAGES = common extract gateway retriever reranker generator worker native
-PACKAGES += jobs.assistant jobs.corpus jobs.labels jobs.command jobs.evaluate jobs.hub jobs.metrics jobs.pretrain jobs.quantize jobs.recipes
+PACKAGES += jobs.assistant jobs.corpus jobs.labels jobs.command jobs.compiling jobs.evaluate jobs.hub jobs.metrics jobs.pretrain jobs.quantize jobs.recipes
 PACKAGES += jobs.reranker
 types: ## mypy, strict
 	@$(DEV) -m mypy $(addprefix -p capstan.,$(PACKAGES))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def train(recipe: Recipe, tiny: Path, out: Path, **options: Any) -> tuple[Any, list[Point]] | None:
-    run = Run("sft", out, "a" * 20, say=lambda _: None, **options)
+    run = Run("sft", out, "a" * 20, **{"say": lambda _: None, **options})
     held_out = items(30)[24:]
     return fine_tune(recipe, model_of(recipe, out), read_tokenizer(tiny, "tiny"), (items(), held_out), run)
 
@@ -49,6 +50,31 @@ def test_it_learns_and_says_what_it_did(recipe: Recipe, tiny: Path, tmp_path: Pa
     assert said["loss"] < losses(points)[0]
     assert said["validation_loss"] > 0
     assert said["tokens"] > 8 * 6 * 10
+
+
+def test_compiled_blocks_learn_the_same(recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    said: list[str] = []
+    plain = train(recipe, tiny, tmp_path / "plain")
+    compiled = train(recipe.model_copy(update={"compile": True}), tiny, tmp_path / "compiled", say=said.append)
+    assert plain is not None
+    assert compiled is not None
+    assert losses(compiled[1]) == pytest.approx(losses(plain[1]), abs=1e-3)
+    block = compiled[0].get_base_model().model.layers[0]
+    assert block._compiled_call_impl is not None
+    assert "not compiled" not in "".join(said)
+
+
+def test_without_a_compiler_it_says_so_and_trains(
+    recipe: Recipe, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    said: list[str] = []
+    done = train(recipe.model_copy(update={"compile": True}), tiny, tmp_path, say=said.append)
+    assert done is not None
+    assert "no C++ compiler (no-such-compiler)" in said[0]
+    assert done[0].get_base_model().model.layers[0]._compiled_call_impl is None
 
 
 @pytest.mark.parametrize("stop", [2, 5], ids=["in the first epoch", "in the second"])

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, TrainerCallback
 from capstan.jobs.assistant.base import precision
 from capstan.jobs.assistant.errors import AssistantError
 from capstan.jobs.assistant.recipe import Optimization, Recipe
+from capstan.jobs.compiling import can_compile
 from capstan.jobs.metrics import TrainingMetrics
 
 RUN = "run.json"
@@ -181,7 +182,7 @@ def train(trainer: Any, recipe: Recipe, run: Run) -> list[Point] | None:
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:  # beside a quantized base TRL has it in bfloat16, which rounds small steps away
             parameter.data = parameter.data.float()
-    if recipe.compile:
+    if recipe.compile and can_compile(run.say):
         _compile_blocks(trainer.model)
     with _wandb(recipe, run):
         trainer.train(resume_from_checkpoint=str(last) if last else None)

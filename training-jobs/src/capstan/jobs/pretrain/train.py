@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from capstan.jobs.compiling import can_compile
 from capstan.jobs.metrics import TrainingMetrics
 from capstan.jobs.pretrain import checkpoint
 from capstan.jobs.pretrain.errors import PretrainError
@@ -61,7 +62,7 @@ class Stepper:
         self._plan, self._recipe, self._rows, self._world = recipe.training, recipe, rows, world
         self._per_step, self._per_micro = _batch(recipe, world)
         self.model = distribute(model.to(world.device), self._plan.parallel, world, say)
-        if self._plan.compile:
+        if self._plan.compile and can_compile(say):
             self.model.compile()
         self.optimizers = make_optimizers(self.model, self._plan)
 
