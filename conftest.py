@@ -19,6 +19,25 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the tests (`make test`): what starts heavy parts stays together, and begins first."""
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    heavy = ["stack", "docker"]
+    items.sort(key=lambda item: heavy.index(groups[item]) if groups[item] in heavy else len(heavy))
+
+
+def _group(item: pytest.Item) -> str:
+    place = item.path.relative_to(item.config.rootpath)
+    if place.parts[:2] in (("tests", "compose"), ("tests", "helm")):
+        return "docker"
+    if place.parts[0] == "tests" or {"stack", "vllm_stack"} & set(getattr(item, "fixturenames", ())):
+        return "stack"
+    return str(place)
+
+
 @pytest.fixture
 def identity_secret() -> str:
     """The signing secret that tests share."""
