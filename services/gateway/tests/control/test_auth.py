@@ -44,6 +44,7 @@ def test_anthropics_clients_send_the_key_in_their_own_header(clock: Clock) -> No
     "value",
     ["", "Bearer", "Bearer ", "Bearer acme-1.wrong", "Bearer nobody.x", f"Basic {KEY}", "Bearer acme-1", "Bearer ü.ü",
      f"Bearer {KEY}x", KEY],
+    ids=["none", "scheme", "empty", "secret", "name", "basic", "no secret", "latin-1", "longer", "bare"],
 )  # fmt: skip
 def test_another_key_is_refused(clock: Clock, value: str) -> None:
     with pytest.raises(Refusal, match="not valid") as refusal:
