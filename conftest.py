@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 import uvloop
 from running_stack import RunningStack
+from xdist.scheduler import LoadScopeScheduling
 
 SECRET = "test-secret-of-at-least-32-characters"
 Serve = Callable[..., Awaitable[str]]
@@ -19,23 +20,22 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests (`make test`): what starts heavy parts stays together, and begins first."""
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    heavy = ["stack", "docker"]
-    items.sort(key=lambda item: heavy.index(groups[item]) if groups[item] in heavy else len(heavy))
+class _ByPlace(LoadScopeScheduling):  # type: ignore[misc]
+    """Shares the tests among processes (`make test`) so that each heavy part is started by one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if path.startswith(("tests/compose/", "tests/helm/")):
+            return "docker"
+        return "stack" if path.startswith("tests/") or path in _ON_THE_STACK else path
 
 
-def _group(item: pytest.Item) -> str:
-    place = item.path.relative_to(item.config.rootpath)
-    if place.parts[:2] in (("tests", "compose"), ("tests", "helm")):
-        return "docker"
-    if place.parts[0] == "tests" or {"stack", "vllm_stack"} & set(getattr(item, "fixturenames", ())):
-        return "stack"
-    return str(place)
+_ON_THE_STACK = ("services/vllm-worker/tests/test_contract.py",)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """xdist asks how to share; the largest share begins first."""
+    return _ByPlace(config, log)
 
 
 @pytest.fixture
