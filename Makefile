@@ -25,7 +25,7 @@ smoke: ## start a stack on free ports, ask three questions, check citations, pri
 	@$(BOOTSTRAP) smoke
 
 test: lint types ## everything: linters, types, import rules, unit and end-to-end tests
-	@$(DEV) -m pytest -n 2 --durations=30 --durations-min=5
+	@$(DEV) -m pytest -n2 --durations=30 --durations-min=5
 
 test-helm: ## the chart: render, validate against Kubernetes and the services' settings (part of make test)
 	@$(DEV) -m pytest tests/helm

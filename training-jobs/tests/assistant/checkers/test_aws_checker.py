@@ -59,6 +59,8 @@ def test_another_spelling_of_the_same_request_passes(command: str, answer: str) 
         ("aws ec2 create-vpc --cidr-block", "an option without a value"),
         ("aws s3 make-bucket s3://x", "no such operation"),
         ("aws", "a required option is missing"),
+        ("aws --version", "a version is asked for"),
+        ("aws ec2 create-vpc --cidr-block 10.0.0.0/16 --version", "a version is asked for"),
     ],
 )
 def test_a_wrong_command_fails_with_its_reason(answer: str, reason: str) -> None:

@@ -129,7 +129,12 @@ def _known(
             raise CommandError("an option that does not take this" if message.startswith("argument -") else unknown)
         raise CommandError("a required option is missing" if "required" in message else "an option without a value")
 
+    def leave(status: int = 0, message: str | None = None) -> None:
+        raise CommandError("a version is asked for")
+
     parser.error = refuse  # type: ignore[assignment,method-assign]
+    parser.exit = leave  # type: ignore[assignment,method-assign]  # it would end this process
+    parser._print_message = lambda *_: None  # type: ignore[method-assign]
     found, rest = parser.parse_known_args(list(words))
     return dict(vars(found)), rest
 
