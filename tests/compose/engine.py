@@ -10,7 +10,7 @@ from pathlib import Path
 
 CACHE = Path(os.environ["CAPSTAN_CACHE_DIR"])
 PACKAGES = ("docker.io", "mmdebstrap", "iptables")
-_START_S = 60
+_START_S, _ATTEMPTS = 60, 4
 
 
 class NoEngineError(Exception):
@@ -32,15 +32,35 @@ def docker_engine() -> Iterator[None]:
         _install()
     data = CACHE / "docker"
     data.mkdir(parents=True, exist_ok=True)
-    with (data / "dockerd.log").open("w") as log:
-        command = ["dockerd", "--data-root", str(data / "root"), "--pidfile", str(data / "dockerd.pid")]
-        daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    daemon = _start(data)
+    try:
+        yield
+    finally:
+        _end(daemon)
+
+
+def _start(data: Path) -> "subprocess.Popen[bytes]":
+    """A daemon that answers. It gives containerd 15 s to start, too few for a busy machine's first read of it."""
+    log = data / "dockerd.log"
+    command = ["dockerd", "--data-root", str(data / "root"), "--pidfile", str(data / "dockerd.pid")]
+    attempts = 0
+    while True:
+        attempts += 1
+        with log.open("w") as output:
+            daemon = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
-            _await(daemon, data / "dockerd.log")
-            yield
-        finally:
-            daemon.terminate()
-            daemon.wait(timeout=60)
+            _await(daemon, log)
+        except NoEngineError as error:
+            _end(daemon)
+            if attempts == _ATTEMPTS or "containerd" not in str(error):
+                raise
+        else:
+            return daemon
+
+
+def _end(daemon: "subprocess.Popen[bytes]") -> None:
+    daemon.terminate()
+    daemon.wait(timeout=60)
 
 
 def _install() -> None:
