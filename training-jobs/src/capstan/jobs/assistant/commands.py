@@ -114,6 +114,8 @@ def sft(place: Place) -> int:
 
 def preferences(place: Place) -> int:
     """Answers of the SFT model to training prompts, and the pairs that they make."""
+    from capstan.jobs.assistant.artifact import save_merged
+    from capstan.jobs.assistant.base import merging_base
     from capstan.jobs.assistant.pairs import about, choose, pairs_of
     from capstan.jobs.assistant.preferences import asked, sample
 
@@ -132,6 +134,7 @@ def preferences(place: Place) -> int:
         some,
         adapter,
         place.out / "samples.jsonl",
+        merge=lambda to: save_merged(merging_base(place.checkpoint), adapter, place.tokenizer, to),
         log=place.out / "logs/sampling-worker.log",
         url=place.arguments.url,
         key=key.get_secret_value() if key else None,

@@ -1,7 +1,8 @@
 """Preferences on policy: the SFT model answers training prompts several times, and the checkers pair its answers."""
 
 import random
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from capstan.jobs.assistant.answers import SFT, weights_of
@@ -19,11 +20,20 @@ def asked(items: Sequence[Item], plan: Sampling, seed: int) -> list[Item]:
 
 
 def sample(
-    recipe: Recipe, items: Sequence[Item], adapter: Path, kept: Path, *, log: Path, url: str | None, key: str | None
+    recipe: Recipe,
+    items: Sequence[Item],
+    adapter: Path,
+    kept: Path,
+    *,
+    merge: Callable[[Path], None],
+    log: Path,
+    url: str | None,
+    key: str | None,
 ) -> dict[str, list[str]]:
     """`n` answers of the SFT model to each item, by its id; what was asked is in `kept` and not asked again.
 
-    `url`: a running server that has the adapter as `sft`; otherwise a worker is started. Raises `AssistantError`.
+    `url`: a running server that has the adapter as `sft`. Otherwise a worker is started on the weights that `merge`
+    writes, which answers several times as fast on a CPU as with the adapter beside them. Raises `AssistantError`.
     """
     plan, rows = recipe.sampling, Rows(kept)
     weights = weights_of(adapter)
@@ -51,6 +61,8 @@ def sample(
     if missing and url:
         ask(url)
     elif missing:
-        with worker(recipe.base, {SFT: adapter}, log=log) as running:
-            ask(running.url)
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".merged-") as merged:
+            merge(Path(merged))
+            with worker(f"file:{Path(merged).absolute()}", {}, log=log, served_name=SFT) as running:
+                ask(running.url)
     return {name: (rows.get(key) or {"answers": []})["answers"] for name, key in keys.items()}
