@@ -43,16 +43,16 @@ def _start(data: Path) -> "subprocess.Popen[bytes]":
     """A daemon that answers. It gives containerd 15 s to start, too few for a busy machine's first read of it."""
     log = data / "dockerd.log"
     command = ["dockerd", "--data-root", str(data / "root"), "--pidfile", str(data / "dockerd.pid")]
-    attempts = 0
+    attempts_left = _ATTEMPTS
     while True:
-        attempts += 1
         with log.open("w") as output:
             daemon = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
             _await(daemon, log)
-        except NoEngineError as error:
+        except BaseException as error:  # an interrupt too: the daemon's session is its own
             _end(daemon)
-            if attempts == _ATTEMPTS or "containerd" not in str(error):
+            attempts_left -= 1
+            if not attempts_left or "containerd" not in str(error):
                 raise
         else:
             return daemon

@@ -114,8 +114,6 @@ def sft(place: Place) -> int:
 
 def preferences(place: Place) -> int:
     """Answers of the SFT model to training prompts, and the pairs that they make."""
-    from capstan.jobs.assistant.artifact import save_merged
-    from capstan.jobs.assistant.base import merging_base
     from capstan.jobs.assistant.pairs import about, choose, pairs_of
     from capstan.jobs.assistant.preferences import asked, sample
 
@@ -134,7 +132,7 @@ def preferences(place: Place) -> int:
         some,
         adapter,
         place.out / "samples.jsonl",
-        merge=lambda to: save_merged(merging_base(place.checkpoint), adapter, place.tokenizer, to),
+        merge=lambda to: _merge_into(place, adapter, to),
         log=place.out / "logs/sampling-worker.log",
         url=place.arguments.url,
         key=key.get_secret_value() if key else None,
@@ -192,8 +190,7 @@ def merge(place: Place) -> int:
     found = read_json(place.out / EVALUATION)
     if found is None:
         raise AssistantError(f"{place.out / EVALUATION} is missing; run the evaluate command first")
-    from capstan.jobs.assistant.artifact import MADE_FROM, is_made_from, recard, save_merged, write
-    from capstan.jobs.assistant.base import merging_base
+    from capstan.jobs.assistant.artifact import MADE_FROM, is_made_from, recard, write
     from capstan.jobs.assistant.card import model_card
     from capstan.jobs.hub import push
 
@@ -210,7 +207,7 @@ def merge(place: Place) -> int:
         about = {"name": place.recipe.name, "arm": arm, **job_provenance(), "base": place.recipe.base}
         write(
             merged,
-            lambda draft: save_merged(merging_base(place.checkpoint), adapter, place.tokenizer, draft),
+            lambda draft: _merge_into(place, adapter, draft),
             card,
             {**about, MADE_FROM: made_from},
         )
@@ -225,6 +222,14 @@ def run(place: Place) -> int:
     stages: tuple[Callable[[Place], int], ...]
     stages = (data, sft, preferences, dpo, evaluation_commands.evaluate, merge)
     return next((code for stage in stages if (code := stage(place))), 0)
+
+
+def _merge_into(place: Place, adapter: Path, directory: Path) -> None:
+    """The base model with an adapter in its weights, as a checkpoint."""
+    from capstan.jobs.assistant.artifact import save_merged
+    from capstan.jobs.assistant.base import merging_base
+
+    save_merged(merging_base(place.checkpoint), adapter, place.tokenizer, directory)
 
 
 def _keep(place: Place, arm: str, identity: str, model: Any, figures: Mapping[str, Any]) -> None:

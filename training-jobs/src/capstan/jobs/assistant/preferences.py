@@ -33,7 +33,7 @@ def sample(
     """`n` answers of the SFT model to each item, by its id; what was asked is in `kept` and not asked again.
 
     `url`: a running server that has the adapter as `sft`. Otherwise a worker is started on the weights that `merge`
-    writes, which answers several times as fast on a CPU as with the adapter beside them. Raises `AssistantError`.
+    writes, which spares the engine its LoRA kernels. Raises `AssistantError`.
     """
     plan, rows = recipe.sampling, Rows(kept)
     weights = weights_of(adapter)
