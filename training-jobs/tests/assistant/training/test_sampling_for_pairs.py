@@ -1,6 +1,7 @@
 """Answers for preferences: asked of training prompts alone, once, with what the recipe says."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from tiny_assistant import items
 
 from capstan.jobs.assistant import preferences
 from capstan.jobs.assistant.recipe import Recipe, Sampling
+from capstan.jobs.assistant.sampling import Worker
 
 
 @pytest.fixture
@@ -37,8 +39,15 @@ class Model:
             yield item.id, [f"answer {n}" for n in range(options["n"])]
 
 
-def sample(recipe: Recipe, adapter: Path, tmp_path: Path, count: int = 6) -> dict[str, list[str]]:
-    places: dict[str, Any] = {"log": tmp_path / "log", "url": "http://here", "key": "secret"}
+def merge(to: Path) -> None:
+    """Stands in for the weights with the adapter in them."""
+    (to / "config.json").write_text("merged")
+
+
+def sample(
+    recipe: Recipe, adapter: Path, tmp_path: Path, count: int = 6, url: str | None = "http://here"
+) -> dict[str, list[str]]:
+    places: dict[str, Any] = {"merge": merge, "log": tmp_path / "log", "url": url, "key": "secret"}
     return preferences.sample(recipe, items(count), adapter, tmp_path / "samples.jsonl", **places)
 
 
@@ -67,6 +76,29 @@ def test_another_adapter_is_asked_anew(
     (adapter / "adapter_model.safetensors").write_text("other")
     sample(recipe, adapter, tmp_path)
     assert len(model.asked) == 12
+
+
+def test_without_a_server_a_worker_serves_the_merged_weights_which_are_gone_afterwards(
+    recipe: Recipe, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[Path, str]] = []
+
+    @contextmanager
+    def worker(model: str, adapters: Any, *, log: Path, served_name: str) -> Iterator[Worker]:
+        weights = Path(model.removeprefix("file:"))
+        started.append((weights, served_name))
+        assert ((weights / "config.json").read_text(), adapters) == ("merged", {})
+        yield Worker("http://there", 1)
+
+    model = Model()
+    monkeypatch.setattr(preferences, "complete", model)
+    monkeypatch.setattr(preferences, "worker", worker)
+    sample(recipe, adapter, tmp_path, url=None)
+    assert [(options["url"], options["model"]) for options in model.options] == [("http://there", "sft")]
+    [(weights, name)] = started
+    assert (name, weights.exists()) == ("sft", False)
+    sample(recipe, adapter, tmp_path, url=None)
+    assert len(started) == 1  # all is known: nothing is merged or started
 
 
 def test_prompts_are_drawn_from_all_and_the_same_again() -> None:
